@@ -1,0 +1,27 @@
+"""Errors of the outside world: files, configs, checkpoints. The command line prints them as one line."""
+
+from __future__ import annotations
+
+
+class KinemaError(Exception):
+    """One clear line that names the file or key, and the mend. Ends a command with exit code 2."""
+
+
+class ConfigError(KinemaError):
+    """A config file or `--set` that does not fit; names the key and the nearest valid one."""
+
+
+class DecodeError(KinemaError):
+    """A source that cannot be read as video or image."""
+
+
+class DatasetError(KinemaError):
+    """A dataset folder that is missing, empty or inconsistent."""
+
+
+class CheckpointError(KinemaError):
+    """A model folder or checkpoint that is missing, damaged, or of another shape."""
+
+
+class OutputError(KinemaError):
+    """An output folder that cannot be written, or a full disk."""

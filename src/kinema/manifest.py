@@ -1,0 +1,187 @@
+"""The dataset folder's tables: one row per source and per clip, as Parquet parts that are renamed into place.
+
+A finished unit of work is one part; the set of parts is the ledger from which an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kinema.errors import DatasetError
+from kinema.files import atomic_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption:
+    """A clip's text. `kind` says how it was made (sidecar, filename, image, video, merged, human)."""
+
+    text: str
+    kind: str
+    model: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A raw file: container facts, and `reason` when `status` is "failed"."""
+
+    source_id: str
+    path: str
+    sha256: str = ""
+    status: str = "done"
+    reason: str = ""
+    bytes: int = 0
+    codec: str = ""
+    width: int = 0
+    height: int = 0
+    fps: float = 0.0
+    frames: int = 0
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A span of a source between cuts, `end_frame` and `end_s` exclusive; kept, or dropped with reasons.
+
+    `width` and `height` are as displayed (after rotation and pixel aspect); `aspect_ratio` is
+    height / width. Scores are None where they were not computed.
+    """
+
+    clip_id: str
+    source_id: str
+    source_path: str
+    start_frame: int
+    end_frame: int
+    start_s: float
+    end_s: float
+    cut_kind_start: str
+    cut_kind_end: str
+    frames: int
+    fps: float
+    width: int
+    height: int
+    aspect_ratio: float
+    duration_s: float
+    motion_score: float | None = None
+    camera_motion: str | None = None
+    text_area: float | None = None
+    aesthetic_score: float | None = None
+    technical_quality: float | None = None
+    text_match: float | None = None
+    captions: tuple[Caption, ...] = ()
+    near_duplicate_of: str | None = None
+    kept: bool = True
+    drop_reasons: tuple[str, ...] = field(default=())
+    shard: str | None = None
+    offset: int | None = None
+    size: int | None = None
+
+
+SOURCE_SCHEMA = pa.schema(
+    [
+        ("source_id", pa.string()),
+        ("path", pa.string()),
+        ("sha256", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("bytes", pa.int64()),
+        ("codec", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("fps", pa.float64()),
+        ("frames", pa.int64()),
+        ("duration_s", pa.float64()),
+    ]
+)
+
+CLIP_SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("source_id", pa.string()),
+        ("source_path", pa.string()),
+        ("start_frame", pa.int64()),
+        ("end_frame", pa.int64()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("cut_kind_start", pa.string()),
+        ("cut_kind_end", pa.string()),
+        ("frames", pa.int64()),
+        ("fps", pa.float64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("aspect_ratio", pa.float64()),
+        ("duration_s", pa.float64()),
+        ("motion_score", pa.float64()),
+        ("camera_motion", pa.string()),
+        ("text_area", pa.float64()),
+        ("aesthetic_score", pa.float64()),
+        ("technical_quality", pa.float64()),
+        ("text_match", pa.float64()),
+        (
+            "captions",
+            pa.list_(pa.struct([("text", pa.string()), ("kind", pa.string()), ("model", pa.string())])),
+        ),
+        ("near_duplicate_of", pa.string()),
+        ("kept", pa.bool_()),
+        ("drop_reasons", pa.list_(pa.string())),
+        ("shard", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+    ]
+)
+
+
+def clip_id(sha256: str, start_frame: int, end_frame: int) -> str:
+    """Content-addressed: the same span of the same bytes has the same id in every run."""
+    return hashlib.sha256(f"{sha256}:{start_frame}:{end_frame}".encode()).hexdigest()[:16]
+
+
+def write_sources(folder: Path, part: str, rows: list[Source]) -> None:
+    """Write `sources/part-<part>.parquet` atomically."""
+    _write_part(folder / "sources" / f"part-{part}.parquet", [asdict(row) for row in rows], SOURCE_SCHEMA)
+
+
+def write_clips(folder: Path, part: str, rows: list[Clip]) -> None:
+    """Write `clips/part-<part>.parquet` atomically."""
+    _write_part(folder / "clips" / f"part-{part}.parquet", [asdict(row) for row in rows], CLIP_SCHEMA)
+
+
+def read_sources(folder: Path) -> list[Source]:
+    """All sources of a dataset folder, in order of path."""
+    rows = _read_parts(folder, "sources")
+    return sorted((Source(**row) for row in rows), key=lambda source: source.path)
+
+
+def read_clips(folder: Path) -> list[Clip]:
+    """All clips of a dataset folder, kept and dropped, in order of (source path, start)."""
+    names = {item.name for item in fields(Clip)}
+    clips = [
+        _clip({key: value for key, value in row.items() if key in names})
+        for row in _read_parts(folder, "clips")
+    ]
+    return sorted(clips, key=lambda clip: (clip.source_path, clip.start_frame, clip.clip_id))
+
+
+def _clip(row: dict[str, Any]) -> Clip:
+    captions = tuple(Caption(**caption) for caption in row.pop("captions") or ())
+    return Clip(**row | {"captions": captions, "drop_reasons": tuple(row.pop("drop_reasons") or ())})
+
+
+def _write_part(target: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    with atomic_path(target) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
+
+
+def _read_parts(folder: Path, table: str) -> list[dict[str, Any]]:
+    if not (folder / "dataset.toml").is_file():
+        raise DatasetError(
+            f"{folder} is not a dataset folder (no dataset.toml); "
+            f"make one with: kinema curate FOOTAGE --out {folder}"
+        )
+    parts = sorted((folder / table).glob("part-*.parquet"))
+    return [row for part in parts for row in pq.read_table(part).to_pylist()]
