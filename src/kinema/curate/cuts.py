@@ -69,7 +69,7 @@ class CutDetector:
         self._gradual.decide(cuts, final=True)
         gradual = [_transition(ramp) for ramp in self._gradual.joined(self._pushed)]
         hard = [
-            Transition(start_index=index, end_index=index, kind="hard", confidence=min(score / 3, 1.0))
+            Transition(start_index=index, end_index=index, kind="hard", confidence=min(score / 4, 1.0))
             for index, score in self._hard.found
             if not any(_touches(index, found) for found in gradual)
         ]

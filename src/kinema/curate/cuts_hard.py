@@ -1,9 +1,9 @@
 """Hard cuts at the native frame rate: one step between frames that nothing nearby undoes or equals.
 
-Three conditions on the step from frame t-1 to t, in grey levels of mean absolute difference:
-the step is a local peak; every frame shortly before differs from every frame shortly after (a flash
-returns to where it was, so its smallest difference is small); and that smallest difference stands out
-from the steps around it (a whip pan has many large steps in a row).
+Conditions on the step from frame t-1 to t, in grey levels of mean absolute difference: the step is a local
+peak; every frame shortly before differs from every frame shortly after (a flash returns to where it was, so
+its smallest difference is small); that smallest difference stands out from the steps around it (a whip pan
+has many large steps in a row); and where it stands out only a little, the pictures are also unlike.
 """
 
 from __future__ import annotations
@@ -15,19 +15,24 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 
+from kinema.curate.cuts_ramp import likeness, tiny
+
 
 @dataclass(frozen=True, kw_only=True)
 class HardCutConfig:
     """`threshold`: smallest difference across the cut, grey levels; `ratio`: of that difference to the
-    largest step nearby; `reach_s`: what is nearby, also the longest flash that is looked through."""
+    largest step nearby; up to `sure_ratio` the correlation of the pictures must be below `likeness`;
+    `reach_s`: what is nearby, also the longest flash that is looked through."""
 
     threshold: float = 9.0
-    ratio: float = 2.2
+    ratio: float = 1.7
+    sure_ratio: float = 3.0
+    likeness: float = 0.85
     reach_s: float = 0.25
 
     def __post_init__(self) -> None:
-        if min(self.threshold, self.ratio, self.reach_s) <= 0:
-            raise ValueError(f"threshold, ratio and reach_s must be positive, got {self}")
+        if min(self.threshold, self.ratio, self.reach_s) <= 0 or self.sure_ratio < self.ratio:
+            raise ValueError(f"limits must be positive and sure_ratio >= ratio, got {self}")
 
 
 _CHUNK = 128
@@ -85,7 +90,15 @@ class HardCuts:
         if step < needed:
             return 0.0
         across = self._across(at, reach)
-        return across / needed if across >= needed else 0.0
+        if across < needed:
+            return 0.0
+        sure = across >= needed * self.config.sure_ratio / self.config.ratio
+        return across / needed if sure or self._unlike(at, reach) else 0.0
+
+    def _unlike(self, at: int, reach: int) -> bool:
+        before = [tiny(frame) for frame in self._frames[max(at - reach, 0) : at]]
+        after = [tiny(frame) for frame in self._frames[at : at + reach]]
+        return all(likeness(old, new) < self.config.likeness for old in before for new in after)
 
     def _across(self, at: int, reach: int) -> float:
         """Smallest difference between a frame shortly before and a frame shortly after."""
