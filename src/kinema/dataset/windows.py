@@ -56,7 +56,7 @@ def _places(clip: Clip, frames: int, bucketing: Bucketing, position: float) -> N
     match bucketing:
         case Timed():
             stride = length / clip.duration_s / effective_fps(ClipShape.of(clip), bucketing.fps)
-            first = position * max(0.0, length - frames * stride)
+            first = position * max(0.0, length - (frames - 1) * stride)
             return np.asarray(np.floor(first + stride * np.arange(frames) + 1e-6), dtype=np.int64)
         case Published():
             span = frames * bucketing.frame_interval
