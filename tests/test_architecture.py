@@ -39,7 +39,6 @@ OWNERS = {
     "diffusers": {"encoders", "convert"},
     "cyclopts": {"cli"},
     "rich": {"cli"},
-    "pydantic": {"config"},
 }
 """Libraries that only these parts may import."""
 
