@@ -190,7 +190,7 @@ def _explain(kind: type, faults: list[ErrorDetails], layers: list[tuple[str, Tab
     faults = [fault for fault in faults if fault["loc"][: len(fault["loc"]) - 1] not in other_kinds] or faults
     fault = min(faults, key=lambda fault: fault["type"] != "unexpected_keyword_argument")
     path, around = _place(kind, fault["loc"][1:])
-    origin = next((origin for origin, layer in layers if _sets(layer, path)), "defaults")
+    origin = next((origin for origin, layer in layers if layer and _sets(layer, path)), "defaults")
     if fault["type"] == "unexpected_keyword_argument":
         section = path.rpartition(".")[0]
         siblings = [f"{section}.{name}" if section else name for name in get_type_hints(around)]
@@ -233,7 +233,7 @@ def _item(hint: object) -> object:
 
 
 def _sets(layer: Mapping[str, Any], path: str) -> bool:
-    """Whether this layer set the key or something in or around it; a fault of a whole section is no one's."""
+    """Whether this layer set the key, something in it, or a value around it."""
     here: Any = layer
     for name in path.partition("[")[0].split(".") if path else ():
         if not isinstance(here, dict):

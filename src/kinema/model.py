@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from kinema import __version__
-from kinema.checkpoint import as_record, fill_module, from_record, read_json, read_tensors, write_json, write_tensors
+from kinema.checkpoint import (
+    as_record,
+    fill_module,
+    from_record,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.encoders.folder import load_autoencoder, load_text_encoder, save_autoencoder, save_text_encoder
 from kinema.encoders.protocols import Autoencoder, TextEncoder

@@ -71,18 +71,24 @@ def show(summary: Mapping[str, Any], *, as_json: bool, text: str | None = None) 
         print(text if text is not None else "\n".join(_rows(summary)), flush=True)
 
 
-def _rows(summary: Mapping[str, Any]) -> list[str]:
+def _rows(summary: Mapping[str, Any], indent: str = "") -> list[str]:
     width = max((len(name) for name in summary), default=0)
-    return [f"{name:<{width}}  {_value(value)}" for name, value in summary.items()]
+    rows = list[str]()
+    for name, value in summary.items():
+        if isinstance(value, dict) and value:
+            rows += [f"{indent}{name}", *_rows(value, indent + "  ")]
+        else:
+            rows.append(f"{indent}{name:<{width}}  {_value(value)}")
+    return rows
 
 
 def _value(value: object) -> str:
     match value:
         case float():
             return f"{value:.4g}"
-        case dict():
-            return "; ".join(f"{name}: {_value(item)}" for name, item in value.items()) or "none"
         case list() | tuple():
             return ", ".join(_value(item) for item in value) or "none"
+        case dict() | None:
+            return "none"
         case _:
             return str(value)
