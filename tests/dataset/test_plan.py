@@ -29,7 +29,7 @@ def test_text_names_buckets_reasons_and_warnings(dataset: Path) -> None:
     text = make_plan(dataset, DataConfig(buckets=(VIDEO, replace(VIDEO, resolution="720p")))).as_text()
     assert "64px 16f 64x64" in text
     assert "photo.png: it is an image, and no bucket of its size has 1 frame" in text
-    assert "3 of 4 kept clips are used" in text
+    assert "3 of 4 kept clips are used; 100% of an epoch is video" in text
     assert "warning: no clip fits 720p with 16 frames" in text
 
 
@@ -50,6 +50,13 @@ def test_text_names_buckets_reasons_and_warnings(dataset: Path) -> None:
 def test_reasons_in_words(shape: ClipShape, reason: str | None) -> None:
     said = why_left_out(shape, DataConfig(buckets=(VIDEO,)))
     assert said is None if reason is None else reason in (said or "")
+
+
+def test_the_mix_of_videos_and_images(dataset: Path) -> None:
+    assert make_plan(dataset, DataConfig(buckets=(VIDEO, STILL))).video_share == 0.75
+    without = make_plan(dataset, DataConfig(buckets=(VIDEO, STILL), bucketing=Timed(image_weight=0)))
+    assert without.video_share == 1
+    assert [item.reason for item in without.left_out] == ["its weight is 0"]
 
 
 def test_the_published_minimum_in_words() -> None:

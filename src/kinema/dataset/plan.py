@@ -63,6 +63,7 @@ class Plan:
     kept: int
     usable: int
     rows: tuple[PlanRow, ...]
+    video_share: float
     left_out: tuple[LeftOut, ...]
     dropped: dict[str, int]
     warnings: tuple[str, ...]
@@ -78,7 +79,10 @@ class Plan:
             f"{row.bucket:<24}{row.clips:>9.4g}{row.frames:>10.6g}{row.batch_size:>12}{row.batches:>18.4g}"
             for row in self.rows
         ]
-        lines.append(f"{self.usable} of {self.kept} kept clips are used")
+        lines.append(
+            f"{self.usable} of {self.kept} kept clips are used; {self.video_share:.0%} of an epoch is video, "
+            "the rest single frames"
+        )
         lines += [
             f"left out: clip {item.clip_id} of {Path(item.source_path).name}: {item.reason}"
             for item in self.left_out[:_SHOWN]
@@ -96,7 +100,7 @@ def make_plan(dataset: Path, config: DataConfig) -> Plan:
     """Count what each bucket gets. Raises `DatasetError` that names the mend when no clip can be used."""
     clips = read_clips(dataset)
     kept = [clip for clip in clips if clip.kept]
-    reasons = [(clip, why_left_out(ClipShape.of(clip), config)) for clip in kept]
+    reasons = [(clip, _weightless(clip, config) or why_left_out(ClipShape.of(clip), config)) for clip in kept]
     left_out = tuple(
         LeftOut(clip_id=clip.clip_id, source_path=clip.source_path, reason=reason)
         for clip, reason in reasons
@@ -111,6 +115,7 @@ def make_plan(dataset: Path, config: DataConfig) -> Plan:
         kept=len(kept),
         usable=len(kept) - len(left_out),
         rows=rows,
+        video_share=_video_share(rows),
         left_out=left_out,
         dropped=dict(dropped),
         warnings=tuple(_warnings(kept, rows, config)),
@@ -132,6 +137,11 @@ def why_left_out(shape: ClipShape, config: DataConfig) -> str | None:
     if not videos:
         return "it is a video, and every bucket of its size has 1 frame"
     return _too_short(shape, min(rule.frames for rule in videos), config)
+
+
+def _weightless(clip: Clip, config: DataConfig) -> str | None:
+    unused = isinstance(config.bucketing, Timed) and config.bucketing.weight(clip) == 0
+    return "its weight is 0" if unused else None
 
 
 def _too_small(shape: ClipShape, used: Sequence[BucketRule]) -> str:
@@ -175,6 +185,12 @@ def _rows(kept: list[Clip], config: DataConfig) -> list[PlanRow]:
         _row(bucket, clips[bucket] / _EPOCHS, sizes[bucket.resolution, bucket.frames])
         for bucket in sorted(clips, key=lambda bucket: (-bucket.size.area * bucket.frames, bucket))
     ]
+
+
+def _video_share(rows: Sequence[PlanRow]) -> float:
+    """Of the clips of an average epoch, those that train as more than one frame."""
+    total = sum(row.clips for row in rows)
+    return sum(row.clips for row in rows if row.bucket_frames > 1) / total if total else 0.0
 
 
 def _row(bucket: Bucket, clips: float, batch_size: int) -> PlanRow:
