@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from kinema.nn import STDiT2, STDiT2Config
+
 ABSOLUTE, RELATIVE = 2e-5, 1e-4
 WORST = pytest.StashKey[dict[str, tuple[float, float]]]()
 
@@ -47,6 +49,16 @@ class Fixture:
         """`got` equals the tensor under `key` to 2e-5 + 1e-4 |expected|, element by element."""
         self.check_values(got, self.tensors[key], key)
 
+    def check_at_scale(self, got: Tensor, key: str) -> None:
+        """The same tolerance against the largest value, for what a random network has amplified.
+
+        Values that pass through many steps of it grow to 1e5 and keep the rounding of the largest.
+        """
+        scale = self.tensors[key].abs().max().clamp_min(1e-12)
+        self.check_values(got / scale, self.tensors[key] / scale, key)
+        distance = (got - self.tensors[key]).norm() / self.tensors[key].norm()
+        assert distance < RELATIVE, f"{self.name} {key}: relative distance {distance:.2e}"
+
     def check_values(self, got: Tensor, expected: Tensor, key: str) -> None:
         assert got.shape == expected.shape, f"{self.name} {key}: shape {got.shape}, expected {expected.shape}"
         assert torch.isfinite(got).all(), f"{self.name} {key}: not finite"
@@ -74,3 +86,35 @@ def read(pytestconfig: pytest.Config) -> Callable[[str], Fixture]:
         )
 
     return reader
+
+
+@pytest.fixture
+def build_published():
+    """`build_published(fixture, rope_first=...)`: the network of a fixture, with its weights."""
+    return _build_published
+
+
+def _published_config(facts, *, rope_first=True):
+    return STDiT2Config(
+        depth=facts["depth"],
+        hidden=facts["hidden_size"],
+        heads=facts["num_heads"],
+        patch_size=tuple(facts["patch_size"]),
+        in_channels=facts["in_channels"],
+        mlp_ratio=facts["mlp_ratio"],
+        caption_channels=facts["caption_channels"],
+        max_tokens=facts["model_max_length"],
+        input_sq_size=facts["input_sq_size"],
+        qk_norm=facts["qk_norm"],
+        learned_variance=facts["pred_sigma"],
+        caption_drop=facts["class_dropout_prob"],
+        rope_first=rope_first,
+        final_layer_published=True,
+        shared_position_scale=True,
+    )
+
+
+def _build_published(fixture, *, rope_first=True):
+    network = STDiT2(_published_config(fixture.facts["config"], rope_first=rope_first))
+    network.load_state_dict(fixture.under("state."), strict=True)
+    return network.eval()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -54,6 +55,7 @@ class Timed:
     that matches counts).
     """
 
+    kind: Literal["timed"] = "timed"
     fps: float = 8.0
     video_as_image: float = 0.0
     image_weight: float = 1.0
@@ -84,6 +86,7 @@ class Published:
     is dropped (`drop_last`) or filled up from the bucket's first clips.
     """
 
+    kind: Literal["published"] = "published"
     frame_interval: int = 3
     drop_last: bool = True
     shuffle: bool = True
