@@ -56,7 +56,6 @@ class Timed:
     """
 
     kind: Literal["timed"] = "timed"
-    kind: Literal["timed"] = "timed"
     fps: float = 8.0
     video_as_image: float = 0.0
     image_weight: float = 1.0
@@ -87,7 +86,6 @@ class Published:
     is dropped (`drop_last`) or filled up from the bucket's first clips.
     """
 
-    kind: Literal["published"] = "published"
     kind: Literal["published"] = "published"
     frame_interval: int = 3
     drop_last: bool = True
