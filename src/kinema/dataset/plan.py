@@ -83,17 +83,25 @@ class Plan:
             f"{self.usable} of {self.kept} kept clips are used; {self.video_share:.0%} of an epoch is video, "
             "the rest single frames"
         )
-        lines += [
-            f"left out: clip {item.clip_id} of {Path(item.source_path).name}: {item.reason}"
-            for item in self.left_out[:_SHOWN]
-        ]
-        if len(self.left_out) > _SHOWN:
-            lines.append(f"left out: {len(self.left_out) - _SHOWN} more")
+        lines += _grouped(self.left_out)
         lines += [
             f"dropped by curation: {count} x {reason}" for reason, count in sorted(self.dropped.items())
         ]
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
+
+
+def _grouped(left_out: Sequence[LeftOut]) -> list[str]:
+    """One line a reason, most frequent first, with a clip that it happened to."""
+    counts = Counter(item.reason for item in left_out)
+    example = {item.reason: item for item in reversed(left_out)}
+    lines = [
+        f"left out: {count} x {reason} (clip {example[reason].clip_id} of "
+        f"{Path(example[reason].source_path).name})"
+        for reason, count in counts.most_common(_SHOWN)
+    ]
+    others = len(left_out) - sum(count for _, count in counts.most_common(_SHOWN))
+    return lines + ([f"left out: {others} more"] if others else [])
 
 
 def make_plan(dataset: Path, config: DataConfig) -> Plan:
@@ -110,6 +118,11 @@ def make_plan(dataset: Path, config: DataConfig) -> Plan:
     if len(left_out) == len(kept):
         raise DatasetError(_nothing_usable(dataset, left_out, dropped))
     rows = tuple(_rows(kept, config))
+    if _drops_last(config) and all(row.batches < 1 for row in rows):
+        raise DatasetError(
+            f"nothing to train on in {dataset}: no bucket has clips for one batch, and unfilled ones are "
+            "dropped; lower the batch sizes, or use the bucketing of kind timed, which carries clips over"
+        )
     return Plan(
         dataset_version=dataset_version(kept),
         kept=len(kept),
@@ -137,6 +150,10 @@ def why_left_out(shape: ClipShape, config: DataConfig) -> str | None:
     if not videos:
         return "it is a video, and every bucket of its size has 1 frame"
     return _too_short(shape, min(rule.frames for rule in videos), config)
+
+
+def _drops_last(config: DataConfig) -> bool:
+    return isinstance(config.bucketing, Published) and config.bucketing.drop_last
 
 
 def _weightless(clip: Clip, config: DataConfig) -> str | None:
@@ -210,10 +227,12 @@ def _row(bucket: Bucket, clips: float, batch_size: int) -> PlanRow:
 def _warnings(kept: list[Clip], rows: Sequence[PlanRow], config: DataConfig) -> list[str]:
     warnings = []
     served = {(row.resolution, row.bucket_frames) for row in rows if row.clips}
+    images = any(clip.frames == 1 for clip in kept)
     for rule in config.buckets:
-        if rule.keep_prob > 0 and (rule.resolution, rule.frames) not in served:
-            warnings.append(f"no clip fits {rule.resolution} with {rule.frames} frames: it never trains")
-    if isinstance(config.bucketing, Published) and config.bucketing.drop_last:
+        expected = rule.keep_prob > 0 and (images or rule.frames > 1)
+        if expected and (rule.resolution, rule.frames) not in served:
+            warnings.append(f"no clip fits {rule.resolution} with frames = {rule.frames}: it never trains")
+    if _drops_last(config):
         warnings += [
             f"{row.bucket}: {row.clips:g} clips never fill a batch of {row.batch_size}: it never trains"
             for row in rows
@@ -222,7 +241,7 @@ def _warnings(kept: list[Clip], rows: Sequence[PlanRow], config: DataConfig) -> 
     repeating = sum(0 < row.batches < 1 for row in rows)
     if isinstance(config.bucketing, Timed) and repeating:
         warnings.append(
-            f"{repeating} buckets have fewer clips than a batch and wait for later epochs to fill it"
+            f"buckets with fewer clips than a batch: {repeating}; later epochs fill it up with the same clips"
         )
     if not any(row.bucket_frames > 1 and row.clips for row in rows):
         warnings.append("no video is trained on, only single frames")
