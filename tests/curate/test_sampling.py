@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from kinema.curate import sampling
 from kinema.curate.sampling import FrameTrack, Sampling
+from kinema.errors import OutputError
 from kinema.video.reader import open_source
 from kinema.video.writer import write_video
 
@@ -46,3 +48,13 @@ def test_a_track_is_never_wider_than_the_source(clip: Path) -> None:
 def test_refuses_a_sampling_of_nothing() -> None:
     with pytest.raises(ValueError, match="fps > 0"):
         Sampling(fps=0, width=160)
+
+
+def test_a_full_disk_is_not_the_sources_fault(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with open_source(clip) as reader, closing(FrameTrack(Sampling(fps=2, width=32), reader.info)) as track:
+        monkeypatch.setattr(track._store, "write", full)
+        with pytest.raises(OutputError, match="No space left on device; free some space"):
+            track.offer(next(reader.pictures()))
