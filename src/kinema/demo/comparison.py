@@ -111,7 +111,7 @@ def write_overview(out: Path, comparisons: Sequence[Comparison]) -> Path:
 
 def psnr(reference: Frames, made: Frames) -> float:
     """Peak signal-to-noise ratio in dB of 8-bit frames."""
-    error = np.mean((reference.astype(np.float64) - made.astype(np.float64)) ** 2)
+    error = float(np.mean((reference.astype(np.float64) - made.astype(np.float64)) ** 2))
     return float(10 * np.log10(255**2 / max(error, 1e-6)))
 
 

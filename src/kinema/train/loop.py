@@ -79,7 +79,7 @@ def _steps(run: Run, log: RunLog, progress: Progress, wish: StopWish) -> None:
                     f"go on with --resume --out {run.folder}"
                 )
     finally:
-        batches.close()  # type: ignore[attr-defined]
+        batches.close()
     run.export()
 
 
@@ -119,7 +119,7 @@ def _stepper(run: Run) -> Callable[[Iterator[Batch]], dict[str, Any]]:
 def _update(run: Run, batch: Batch, loss: Tensor, rate: float) -> tuple[float, float]:
     """Gradient, clip, step, average. One that is not finite stops the run, naming the clips."""
     state, config = run.state, run.config
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     grad_norm = torch.nn.utils.clip_grad_norm_(state.trained.parameters(), config.clip_norm).item()
     if not math.isfinite(loss.item()) or not math.isfinite(grad_norm):
         raise TrainingError(
