@@ -90,8 +90,9 @@ def _match(
     if not table:
         return None
     apart = np.bitwise_count(np.stack(table) ^ row).max(axis=1)
-    for index in np.flatnonzero(apart <= config.bits):
-        other = members[index]
+    for other, distance in zip(members, apart, strict=True):
+        if distance > config.bits:
+            continue
         longer = max(clip.duration_s, other.duration_s)
         if abs(clip.duration_s - other.duration_s) <= config.duration * longer:
             return other.clip_id
