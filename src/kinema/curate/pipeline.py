@@ -105,6 +105,7 @@ def curate(
         ledger.record(path, analysis)
         decoded += analysis.decodes
         progress.advance(1, note=path.name)
+    ledger.mark_duplicates(config.duplicates)
     sources, clips = ledger.close({key: value for key, value in asdict(config).items() if key != "workers"})
     return _summary(out, sources, clips, decoded, time.monotonic() - started)
 
