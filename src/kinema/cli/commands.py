@@ -65,7 +65,9 @@ Flags = Annotated[Sampling | None, Parameter(name="*")]
 
 @app.command(help_epilogue="Example: kinema curate ~/Videos --out dataset --set cuts.threshold=24")
 def curate(
-    *footage: Annotated[Path, Parameter(help="Video and image files, or folders of them.")],
+    *footage: Annotated[
+        str, Parameter(help="Files, folders, globs, lists (.txt, .csv, .parquet), s3://bucket/prefix/.")
+    ],
     out: Annotated[Path, Parameter(name="--out", help="The dataset folder to write.")],
     config: Config = None,
     set_: Sets = (),

@@ -16,6 +16,7 @@ from kinema.curate.captions import CaptionSource
 from kinema.curate.duplicates import DuplicateConfig, mark_duplicates
 from kinema.curate.filters import FilterConfig, filtered
 from kinema.files import atomic_path, writable_folder, write_text
+from kinema.location import located
 from kinema.manifest import Caption, Clip, Source, read_clips, read_sources, write_clips, write_sources
 
 _ANALYSIS_VERSION = 1  # raise it when the same config and file give other clips or scores
@@ -34,7 +35,7 @@ class Ledger:
         self._captions = captions
         if not (folder / "dataset.toml").is_file():
             write_text(folder / "dataset.toml", tomli_w.dumps({"kinema": __version__}))
-        self._sources = {Path(row.path): row for row in read_sources(folder)}
+        self._sources = {located(row.path): row for row in read_sources(folder)}
 
     def is_finished(self, path: Path) -> bool:
         """Whether this file, as it is now, was analysed with this config; a killed worker is tried again."""
@@ -53,7 +54,7 @@ class Ledger:
         """Captions and filters anew for the clips that are there; unchanged parts are not touched."""
         by_source: dict[Path, list[Clip]] = {}
         for clip in read_clips(self.folder):
-            by_source.setdefault(Path(clip.source_path), []).append(clip)
+            by_source.setdefault(located(clip.source_path), []).append(clip)
         for path, clips in by_source.items():
             current = self._finish_clips(path, clips)
             if current != clips:
@@ -85,8 +86,8 @@ class Ledger:
             by_source.setdefault(old.source_path, []).append((old, new))
         for path, pairs in by_source.items():
             if any(old.near_duplicate_of != new.near_duplicate_of for old, new in pairs):
-                clips = self._finish_clips(Path(path), [new for _, new in pairs])
-                write_clips(self.folder, source_id(Path(path)), clips)
+                clips = self._finish_clips(located(path), [new for _, new in pairs])
+                write_clips(self.folder, source_id(located(path)), clips)
 
     def close(self, config: dict[str, object]) -> tuple[list[Source], list[Clip]]:
         """Write dataset.toml with the resolved config and counts; return all rows."""

@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from kinema.curate.duplicates import DuplicateConfig
 from kinema.curate.engines import LocalEngine, WorkerDied
 from kinema.curate.filters import FilterConfig
 from kinema.curate.ledger import Ledger
+from kinema.curate.lists import holds_captions, is_list
 from kinema.curate.motion import MotionConfig
 from kinema.curate.overlay_text import TextConfig
 from kinema.curate.quality import QualityConfig
 from kinema.curate.spans import SpanConfig
+from kinema.location import located
 from kinema.manifest import Clip, Source
 from kinema.progress import Progress, Silent
 from kinema.video.container import Limits
@@ -92,7 +94,7 @@ def curate(
     """
     started, progress = time.monotonic(), progress or Silent()
     paths = discover(inputs, out)
-    captions = CaptionSource(config.captions)
+    captions = CaptionSource(_caption_config(inputs, config.captions))
     captions.check(paths)
     ledger = Ledger(out, config.analysis, config.filters, captions)
     ledger.refresh()
@@ -108,6 +110,13 @@ def curate(
     ledger.mark_duplicates(config.duplicates)
     sources, clips = ledger.close({key: value for key, value in asdict(config).items() if key != "workers"})
     return _summary(out, sources, clips, decoded, time.monotonic() - started)
+
+
+def _caption_config(inputs: Sequence[Path | str], config: CaptionConfig) -> CaptionConfig:
+    """A list of sources that holds texts too is the table of captions, unless another one is named."""
+    paths = (located(item) for item in inputs)
+    tables = [str(path) for path in paths if is_list(path) and path.is_file() and holds_captions(path)]
+    return replace(config, table=tables[0]) if tables and not config.table else config
 
 
 def _analyses(
@@ -138,7 +147,7 @@ def _duplicates(paths: list[Path], ledger: Ledger) -> dict[Path, tuple[Path, str
 
     A source that is finished comes first, so that more footage never takes its clips away.
     """
-    finished = {Path(row.path): row.sha256 for row in ledger.finished() if row.sha256}
+    finished = {located(row.path): row.sha256 for row in ledger.finished() if row.sha256}
     by_length: dict[int, list[Path]] = {}
     for path in [*finished, *(path for path in paths if path not in finished)]:
         by_length.setdefault(_length(path), []).append(path)

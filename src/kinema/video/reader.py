@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from av import VideoFrame
@@ -18,6 +17,7 @@ from av.container import InputContainer
 from jaxtyping import UInt8
 
 from kinema.errors import DecodeError
+from kinema.location import Located, open_bytes
 from kinema.shapes import Size
 from kinema.video.container import Limits, is_still, one_line_errors, open_container, video_stream
 from kinema.video.orientation import exif_orientation, upright
@@ -32,7 +32,7 @@ _UNSEEKABLE = {"gif", "apng"}  # a frame is drawn over the earlier ones
 class SourceInfo:
     """What the container states. `frames` and `duration_s` are 0 where only decoding can tell."""
 
-    path: Path
+    path: Located
     width: int
     height: int
     fps: float
@@ -83,7 +83,7 @@ class Picture:
 class Reader:
     """One open source; make it with `open_source`. Its pictures can be gone through once."""
 
-    def __init__(self, path: Path, container: InputContainer, limits: Limits, threads: int) -> None:
+    def __init__(self, path: Located, container: InputContainer, limits: Limits, threads: int) -> None:
         self.path = path
         self._container = container
         self._limits = limits
@@ -204,7 +204,7 @@ class Reader:
         mirror, turns = False, round(self._first.rotation / 90) % 4
         aspect = self._stream.sample_aspect_ratio
         if self._still:
-            with self.path.open("rb") as file:
+            with open_bytes(self.path) as file:
                 orientation = exif_orientation(file.read(_EXIF_BYTES))
             mirror, turns = upright(orientation) if orientation > 1 else (mirror, turns)
             aspect = None  # the density that a photo states is for print
@@ -283,9 +283,8 @@ class _Cursor:
 
 
 @contextmanager
-def open_source(path: Path, *, limits: Limits | None = None, threads: int = 0) -> Iterator[Reader]:
+def open_source(path: Located, *, limits: Limits | None = None, threads: int = 0) -> Iterator[Reader]:
     """A `Reader` on a video or image; `threads` 0 lets the decoder choose. Raises `DecodeError`."""
-    path = Path(path)
     limits = limits or Limits()
     decode_count.opened += 1
     with open_container(path, limits) as container:
@@ -294,14 +293,14 @@ def open_source(path: Path, *, limits: Limits | None = None, threads: int = 0) -
         yield reader
 
 
-def probe(path: Path, *, limits: Limits | None = None) -> SourceInfo:
+def probe(path: Located, *, limits: Limits | None = None) -> SourceInfo:
     """Container facts; decodes one frame, because rotation and the first timestamp are only there."""
     with open_source(path, limits=limits, threads=1) as reader:
         return reader.info
 
 
 def decode(
-    path: Path,
+    path: Located,
     *,
     size: Size | None = None,
     limits: Limits | None = None,
@@ -316,7 +315,7 @@ def decode(
 
 
 def read_frames(
-    path: Path,
+    path: Located,
     times_s: Sequence[float],
     *,
     size: Size | None = None,
