@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kinema.curate.analysis import Analysis, AnalysisConfig, analyse, file_sha256, source_id
 from kinema.curate.camera import CameraConfig
@@ -17,25 +16,35 @@ from kinema.curate.captions import CaptionConfig, CaptionSource
 from kinema.curate.cuts import CutConfig
 from kinema.curate.discover import discover
 from kinema.curate.duplicates import DuplicateConfig
-from kinema.curate.engines import LocalEngine, WorkerDied
+from kinema.curate.engines import LocalEngine, build_engine
 from kinema.curate.filters import FilterConfig
 from kinema.curate.ledger import Ledger
 from kinema.curate.lists import holds_captions, is_list
 from kinema.curate.motion import MotionConfig
 from kinema.curate.overlay_text import TextConfig
+from kinema.curate.pace import Pace
 from kinema.curate.quality import QualityConfig
 from kinema.curate.spans import SpanConfig
+from kinema.curate.workers import Budget, OverBudget, WorkerDied
 from kinema.location import located
 from kinema.manifest import Clip, Source
 from kinema.progress import Progress, Silent
 from kinema.video.container import Limits
 
+_DIED = "the worker process was killed twice while it decoded this source (out of memory?)"
+_GRACE_S = 10.0
+_NOT_OF_THE_RESULT = ("workers", "engine", "max_failed_share")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CurateConfig:
-    """`workers`: processes; None takes the processors, at most four; 0 works in this process."""
+    """`workers`: processes; None takes the processors, at most four (with engine "ray" those of the cluster);
+    0 works in this process. A run in which more than `max_failed_share` of the sources failed is incomplete.
+    """
 
     workers: int | None = None
+    engine: Literal["local", "ray"] = "local"
+    max_failed_share: float = 0.0
     cuts: CutConfig = field(default_factory=CutConfig)
     spans: SpanConfig = field(default_factory=SpanConfig)
     motion: MotionConfig = field(default_factory=MotionConfig)
@@ -50,6 +59,8 @@ class CurateConfig:
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
             raise ValueError(f"workers must not be negative, got {self.workers}")
+        if not 0 <= self.max_failed_share <= 1:
+            raise ValueError(f"max_failed_share must be in [0, 1], got {self.max_failed_share}")
 
     @property
     def analysis(self) -> AnalysisConfig:
@@ -80,6 +91,10 @@ class CurateSummary:
     decoded: int
     seconds: float
 
+    def is_complete(self, max_failed_share: float) -> bool:
+        """Whether something was kept and no more than this share of the sources failed."""
+        return bool(self.kept) and len(self.failed) <= max_failed_share * self.sources
+
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return asdict(self) | {"out": str(self.out), "seconds": round(self.seconds, 3)}
@@ -102,14 +117,20 @@ def curate(
     todo = [path for path in paths if path not in duplicates and not ledger.is_finished(path)]
     progress.stage("curate", total=len(paths))
     progress.advance(len(paths) - len(todo) - len(duplicates))
-    decoded = 0
+    decoded, lengths = 0, {path: _length(path) for path in todo}
+    pace = Pace(sum(lengths.values()))
     for path, analysis in _analyses(todo, duplicates, config):
         ledger.record(path, analysis)
         decoded += analysis.decodes
-        progress.advance(1, note=path.name)
+        pace.add(analysis.source, len(analysis.clips), lengths.get(path, 0))
+        progress.advance(1, note=pace.note)
     ledger.mark_duplicates(config.duplicates)
-    sources, clips = ledger.close({key: value for key, value in asdict(config).items() if key != "workers"})
+    sources, clips = ledger.close(_recorded(config))
     return _summary(out, sources, clips, decoded, time.monotonic() - started)
+
+
+def _recorded(config: CurateConfig) -> dict[str, Any]:
+    return {key: value for key, value in asdict(config).items() if key not in _NOT_OF_THE_RESULT}
 
 
 def _caption_config(inputs: Sequence[Path | str], config: CaptionConfig) -> CaptionConfig:
@@ -122,18 +143,28 @@ def _caption_config(inputs: Sequence[Path | str], config: CaptionConfig) -> Capt
 def _analyses(
     todo: list[Path], duplicates: dict[Path, tuple[Path, str]], config: CurateConfig
 ) -> Iterator[tuple[Path, Analysis]]:
-    workers = min(os.cpu_count() or 1, 4) if config.workers is None else config.workers
-    workers = min(workers, len(todo))
-    function = partial(analyse, config=config.analysis, threads=1 if workers > 1 else 0)
-    for path, result in LocalEngine(function, workers).run(todo):
-        yield path, _died(path) if isinstance(result, WorkerDied) else result
+    engine = build_engine(config.engine, config.workers, len(todo))
+    alone = isinstance(engine, LocalEngine) and engine.workers <= 1
+    function = partial(analyse, config=config.analysis, threads=0 if alone else 1)
+    for path, result in engine.run(function, todo, partial(_budget, limits=config.limits)):
+        match result:
+            case WorkerDied():
+                yield path, _without_result(path, "died", _DIED)
+            case OverBudget():
+                yield path, _without_result(path, "failed", f"decoding {result.reason} (see limits)")
+            case _:
+                yield path, result
     for path, (original, sha256) in duplicates.items():
         yield path, _duplicate(path, original, sha256)
 
 
-def _died(path: Path) -> Analysis:
-    reason = "the worker process was killed twice while it decoded this source (out of memory?)"
-    return Analysis(Source(source_id=source_id(path), path=str(path), status="died", reason=reason), [], {})
+def _budget(path: Path, limits: Limits) -> Budget:
+    """More than the reader allows itself: a worker is killed only when its decoder does not come back."""
+    return Budget(seconds=1.2 * limits.seconds(_length(path)) + _GRACE_S, memory_mb=limits.max_memory_mb)
+
+
+def _without_result(path: Path, status: str, reason: str) -> Analysis:
+    return Analysis(Source(source_id=source_id(path), path=str(path), status=status, reason=reason), [], {})
 
 
 def _duplicate(path: Path, original: Path, sha256: str) -> Analysis:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import av
@@ -21,16 +21,27 @@ _REFUSED_FORMATS = {"tty", "hls", "concat", "dash", "imf", "lavfi", "ffmetadata"
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one source may cost, so that a hostile file cannot stop a run."""
+    """What one source may cost, so that a hostile file cannot stop a run.
+
+    The time is `base_seconds` and `seconds_per_mb` for its length, at most `max_seconds`: a small file that
+    decodes for ever is given up soon. Workers are killed when they pass it, or `max_memory_mb`.
+    """
 
     max_pixels: int = 2**27
     max_frames: int = 10_000_000
     max_seconds: float = 6 * 3600.0
+    base_seconds: float = 600.0
+    seconds_per_mb: float = 60.0
+    max_memory_mb: float = 4096.0
 
     def __post_init__(self) -> None:
-        for name in ("max_pixels", "max_frames", "max_seconds"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for item in fields(self):
+            if getattr(self, item.name) <= 0:
+                raise ValueError(f"{item.name} must be positive, got {getattr(self, item.name)}")
+
+    def seconds(self, size: int) -> float:
+        """The time for a source of so many bytes."""
+        return min(self.max_seconds, self.base_seconds + self.seconds_per_mb * size / 2**20)
 
 
 @contextmanager

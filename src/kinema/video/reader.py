@@ -87,7 +87,8 @@ class Reader:
         self.path = path
         self._container = container
         self._limits = limits
-        self._deadline = time.monotonic() + limits.max_seconds
+        self._seconds = limits.seconds(path.stat().st_size)
+        self._deadline = time.monotonic() + self._seconds
         self._stream = video_stream(container, path)
         self._check_size()
         self._stream.thread_type = "NONE" if threads == 1 else "AUTO"
@@ -180,7 +181,7 @@ class Reader:
             raise DecodeError(f"{self.path}: more than {self._limits.max_frames} frames (max_frames)")
         if time.monotonic() > self._deadline:
             raise DecodeError(
-                f"{self.path}: decoding took more than {self._limits.max_seconds:g} s (max_seconds)"
+                f"{self.path}: decoding took more than {self._seconds:g} s (see limits.max_seconds)"
             )
 
     def _check_complete(self, frames: int) -> None:
