@@ -89,6 +89,16 @@ class Ledger:
                 clips = self._finish_clips(located(path), [new for _, new in pairs])
                 write_clips(self.folder, source_id(located(path)), clips)
 
+    def place(self, clips: list[Clip]) -> None:
+        """Write where the pixels of clips are stored; unchanged parts are not touched."""
+        before = {clip.clip_id: clip for clip in read_clips(self.folder)}
+        by_source: dict[str, list[Clip]] = {}
+        for clip in clips:
+            by_source.setdefault(clip.source_id, []).append(clip)
+        for part, rows in by_source.items():
+            if any(before[row.clip_id] != row for row in rows):
+                write_clips(self.folder, part, rows)
+
     def close(self, config: dict[str, object]) -> tuple[list[Source], list[Clip]]:
         """Write dataset.toml with the resolved config and counts; return all rows."""
         sources, clips = read_sources(self.folder), read_clips(self.folder)

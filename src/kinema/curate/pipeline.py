@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from kinema.curate.captions import CaptionConfig, CaptionSource
 from kinema.curate.cuts import CutConfig
 from kinema.curate.discover import discover
 from kinema.curate.duplicates import DuplicateConfig
-from kinema.curate.engines import LocalEngine, build_engine
+from kinema.curate.engines import Engine, LocalEngine, build_engine
 from kinema.curate.filters import FilterConfig
 from kinema.curate.ledger import Ledger
 from kinema.curate.lists import holds_captions, is_list
@@ -25,9 +25,10 @@ from kinema.curate.overlay_text import TextConfig
 from kinema.curate.pace import Pace
 from kinema.curate.quality import QualityConfig
 from kinema.curate.spans import SpanConfig
+from kinema.curate.storage import StorageConfig, remove_stale, store_clips
 from kinema.curate.workers import Budget, OverBudget, WorkerDied
 from kinema.location import located
-from kinema.manifest import Clip, Source
+from kinema.manifest import Clip, Source, read_clips
 from kinema.progress import Progress, Silent
 from kinema.video.container import Limits
 
@@ -55,6 +56,7 @@ class CurateConfig:
     limits: Limits = field(default_factory=Limits)
     captions: CaptionConfig = field(default_factory=CaptionConfig)
     filters: FilterConfig = field(default_factory=FilterConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
@@ -79,7 +81,9 @@ class CurateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CurateSummary:
-    """Counts over the whole dataset folder; `decoded` is how many sources this run decoded."""
+    """Counts over the whole dataset folder; `decoded` is how many sources this run decoded. `stored` clips
+    have files of their own; `not_stored` says by clip id why this run could not give one.
+    """
 
     out: Path
     sources: int
@@ -90,10 +94,13 @@ class CurateSummary:
     duplicates: dict[str, str]
     decoded: int
     seconds: float
+    stored: int = 0
+    not_stored: dict[str, str] = field(default_factory=dict)
 
     def is_complete(self, max_failed_share: float) -> bool:
-        """Whether something was kept and no more than this share of the sources failed."""
-        return bool(self.kept) and len(self.failed) <= max_failed_share * self.sources
+        """Whether something was kept, all that was asked for is stored, and no more than this share of the
+        sources failed."""
+        return bool(self.kept) and not self.not_stored and len(self.failed) <= max_failed_share * self.sources
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -125,8 +132,30 @@ def curate(
         pace.add(analysis.source, len(analysis.clips), lengths.get(path, 0))
         progress.advance(1, note=pace.note)
     ledger.mark_duplicates(config.duplicates)
+    not_stored = _store(ledger, config, progress)
     sources, clips = ledger.close(_recorded(config))
-    return _summary(out, sources, clips, decoded, time.monotonic() - started)
+    summary = _summary(out, sources, clips, decoded, time.monotonic() - started)
+    return replace(summary, not_stored=not_stored)
+
+
+def _store(ledger: Ledger, config: CurateConfig, progress: Progress) -> dict[str, str]:
+    """Give kept clips files of their own as the config says; returns why some have none."""
+
+    def run(tasks: int) -> tuple[Engine, Callable[[Clip], Budget]]:
+        return build_engine(config.engine, config.workers, tasks), partial(_clip_budget, limits=config.limits)
+
+    clips = read_clips(ledger.folder)
+    if config.storage.mode == "span" and not any(clip.shard for clip in clips):
+        return {}
+    storage = store_clips(ledger.folder, clips, config.storage, run, progress)
+    ledger.place(storage.clips)
+    if config.storage.mode == "transcode":
+        remove_stale(ledger.folder, storage.clips)
+    return storage.not_stored
+
+
+def _clip_budget(clip: Clip, limits: Limits) -> Budget:
+    return _budget(located(clip.source_path), limits)
 
 
 def _recorded(config: CurateConfig) -> dict[str, Any]:
@@ -220,4 +249,5 @@ def _summary(
         duplicates={row.path: row.reason for row in rows if row.status == "duplicate"},
         decoded=decoded,
         seconds=seconds,
+        stored=sum(clip.shard is not None for clip in clips),
     )
