@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,9 @@ import pytest
 
 if TYPE_CHECKING:
     from kinema.train.config import TrainConfig
+
+# Before anything imports torch: two test processes with a pool of threads each only fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -96,3 +100,27 @@ def small_run() -> TrainConfig:
         save_every=3,
         tensorboard=False,
     )
+
+
+@pytest.fixture(scope="session")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two small videos of a square that moves, captioned by their names."""
+    from kinema.video.writer import write_video
+
+    folder = tmp_path_factory.mktemp("footage")
+    for name, colour in (("a red square moves", 0), ("a blue square moves", 2)):
+        frames = np.full((48, 96, 96, 3), 90, np.uint8)
+        for index, frame in enumerate(frames):
+            frame[30:60, index : index + 30, colour] = 250
+        write_video(folder / f"{name}.mp4", frames, fps=24)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset folder of `footage`."""
+    from kinema.curate.pipeline import CurateConfig, curate
+
+    folder = tmp_path_factory.mktemp("curated") / "dataset"
+    assert curate([footage], folder, CurateConfig()).kept == 2
+    return folder

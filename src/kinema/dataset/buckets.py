@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -49,6 +50,7 @@ class Timed:
     too short for the video buckets.
     """
 
+    kind: Literal["timed"] = "timed"
     fps: float = 8.0
     video_as_image: float = 0.0
 
@@ -68,6 +70,7 @@ class Published:
     is dropped (`drop_last`) or filled up from the bucket's first clips.
     """
 
+    kind: Literal["published"] = "published"
     frame_interval: int = 3
     drop_last: bool = True
     shuffle: bool = True

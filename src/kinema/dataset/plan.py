@@ -203,6 +203,11 @@ def _warnings(kept: list[Clip], rows: Sequence[PlanRow], config: DataConfig) -> 
             for row in rows
             if row.batches < 1
         ]
+    repeating = sum(0 < row.batches < 1 for row in rows)
+    if isinstance(config.bucketing, Timed) and repeating:
+        warnings.append(
+            f"{repeating} buckets have fewer clips than a batch and wait for later epochs to fill it"
+        )
     if not any(row.bucket_frames > 1 and row.clips for row in rows):
         warnings.append("no video is trained on, only single frames")
     silent = sum(not any(caption.text.strip() for caption in clip.captions) for clip in kept)
