@@ -87,9 +87,10 @@ def test_sides_are_rounded_down_to_whole_cells(model: Path, tmp_path: Path) -> N
     assert (record["height"], record["width"]) == (32, 40)
 
 
-def test_unknown_words_are_in_the_summary(model: Path, tmp_path: Path) -> None:
+def test_unknown_words_are_named(model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     record = make(model, tmp_path / "a.mp4", prompt="a purple square moves")
     assert record["unknown_words"] == ["purple"]
+    assert "purple" in caplog.text
 
 
 def test_settings_of_torch_are_put_back(model: Path, tmp_path: Path) -> None:

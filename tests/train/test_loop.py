@@ -149,13 +149,14 @@ def test_resume_with_another_encoder_is_refused(
 
 
 def test_a_damaged_checkpoint_is_said_aloud_and_passed_over(
-    squares: Path, small_run: TrainConfig, tmp_path: Path
+    squares: Path, small_run: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train(small_run, squares, tmp_path / "run")
     (checkpoint_folders(tmp_path / "run" / "checkpoints")[-1] / "network.safetensors").write_bytes(b"")
     summary = train(small_run, squares, tmp_path / "run", resume=True)
     assert summary["resumed_from"] == 3
     assert "step-00000006" in summary["refused_checkpoints"][0]
+    assert "step-00000006" in caplog.text
 
 
 def test_a_loss_that_is_not_a_number_names_the_clips(
