@@ -13,11 +13,11 @@ import pytest
 from kinema.dataset.buckets import (
     BucketRule,
     ClipShape,
+    Placed,
     Published,
+    RuleTable,
     assign_published,
-    bucket_count,
     bucket_rules,
-    ordered_rules,
     published_row_seed,
 )
 from kinema.dataset.config import DataConfig
@@ -62,10 +62,10 @@ def shape_of(row: dict[str, str]) -> ClipShape:
     return ClipShape(frames=int(row["num_frames"]), height=int(row["height"]), width=int(row["width"]))
 
 
-def cell(shape: ClipShape, rule: BucketRule | None) -> str:
-    if rule is None:
+def cell(placed: Placed | None) -> str:
+    if placed is None:
         return ""
-    bucket = shape.bucket(rule)
+    bucket = placed.bucket
     return f"{bucket.resolution}|{bucket.frames}|{bucket.aspect_ratio}|{bucket.frames}x{bucket.size}"
 
 
@@ -77,9 +77,9 @@ def test_aspect_ratio_tables(facts: dict[str, Any]) -> None:
 
 def test_bucket_numbers(facts: dict[str, Any]) -> None:
     for stage, table in facts["configs"].items():
-        rules = rules_of(table)
-        assert bucket_count(rules) == facts["num_bucket"][stage]
-        for position, rule in enumerate(ordered_rules(rules)):
+        rules = RuleTable(rules_of(table))
+        assert rules.bucket_count == facts["num_bucket"][stage]
+        for position, rule in enumerate(rules.ordered):
             assert facts["bucket_id"][stage][rule.resolution][str(rule.frames)] == position
 
 
@@ -91,15 +91,15 @@ def test_presets_are_the_published_tables(facts: dict[str, Any]) -> None:
 @pytest.mark.parametrize("forced", [True, False], ids=["forced", "real"])
 def test_assignment(facts: dict[str, Any], rows: list[dict[str, str]], forced: bool) -> None:
     for stage, table in facts["configs"].items():
-        rules = rules_of(table, forced=forced)
+        rules = RuleTable(rules_of(table, forced=forced))
         column = f"{stage}_{'forced' if forced else 'real'}"
         for row in rows:
             shape = shape_of(row)
             seed = published_row_seed(
                 rules, seed=facts["sampler_seed"], epoch=int(row["epoch"]), row=int(row["index"])
             )
-            rule = assign_published(shape, rules, facts["frame_interval"], seed)
-            assert cell(shape, rule) == row[column], f"row {row['index']}, {column}"
+            placed = assign_published(shape, rules, facts["frame_interval"], seed)
+            assert cell(placed) == row[column], f"row {row['index']}, {column}"
 
 
 @pytest.fixture(scope="module")

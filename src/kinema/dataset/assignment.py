@@ -8,11 +8,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from kinema.dataset.buckets import BucketRule, ClipShape, Timed, timed_candidates
+from kinema.dataset.buckets import ClipShape, RuleTable, Timed, timed_candidates
 from kinema.dataset.config import DataConfig
 from kinema.dataset.streams import stream_seed, unit_draws
 from kinema.manifest import Clip
-from kinema.shapes import Bucket
 
 
 class EpochDraws:
@@ -22,14 +21,15 @@ class EpochDraws:
         self._seed = config.seed
         self._bucketing = bucketing
         self._keys = np.array([stream_seed(clip.clip_id) for clip in clips], dtype=np.uint64)
-        choices = [_choices(clip, config, bucketing) for clip in clips]
-        rules = {bucket: rule for videos, stills in choices for bucket, rule in videos + stills}
+        table = RuleTable(config.buckets)
+        choices = [timed_candidates(ClipShape.of(clip), table, bucketing) for clip in clips]
+        rules = {placed.bucket: placed.rule for videos, stills in choices for placed in videos + stills}
         self.buckets = sorted(rules)
         self.rules_of_buckets = [rules[bucket] for bucket in self.buckets]
         self._keep_prob = np.array([*(rule.keep_prob for rule in self.rules_of_buckets), 0.0])
         numbers = {bucket: position for position, bucket in enumerate(self.buckets)}
-        self._videos = _padded([[numbers[bucket] for bucket, _ in videos] for videos, _ in choices])
-        self._stills = _padded([[numbers[bucket] for bucket, _ in stills] for _, stills in choices])
+        self._videos = _padded([[numbers[one.bucket] for one in videos] for videos, _ in choices])
+        self._stills = _padded([[numbers[one.bucket] for one in stills] for _, stills in choices])
         self._same_every_epoch = bool((self._keep_prob[:-1] == 1).all()) and bucketing.video_as_image in (
             0,
             1,
@@ -60,14 +60,6 @@ class EpochDraws:
             kept = (taken < 0) & (draws < self._keep_prob[candidates[:, place]])
             taken[kept] = candidates[kept, place]
         return taken
-
-
-def _choices(
-    clip: Clip, config: DataConfig, bucketing: Timed
-) -> tuple[list[tuple[Bucket, BucketRule]], list[tuple[Bucket, BucketRule]]]:
-    shape = ClipShape.of(clip)
-    videos, stills = timed_candidates(shape, config.buckets, bucketing)
-    return [(shape.bucket(rule), rule) for rule in videos], [(shape.bucket(rule), rule) for rule in stills]
 
 
 def _padded(rows: list[list[int]]) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import count
@@ -53,8 +53,8 @@ class Batch:
 
 def iterate_batches(
     dataset: Path, config: DataConfig, start_step: int = 0, rank: int = 0, world: int = 1
-) -> Iterator[Batch]:
-    """Batches from `start_step` on, without end.
+) -> Generator[Batch, None, None]:
+    """Batches from `start_step` on, without end; `close()` ends the threads that read ahead.
 
     Raises `DatasetError` when nothing can be trained on, and, when it gets there, for a clip that cannot be
     read.
@@ -66,7 +66,7 @@ def iterate_batches(
 
 def _read_ahead(
     reader: ClipReader, schedule: Schedule, config: DataConfig, place: tuple[int, int, int]
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     start_step, rank, world = place
     planned = (schedule.batch(step, rank, world) for step in count(start_step))
     if config.workers == 0:

@@ -10,12 +10,13 @@ from typing import Any
 
 from kinema.dataset.buckets import (
     MIN_AREA,
+    TOLERANCE_S,
     BucketRule,
     ClipShape,
     Published,
+    RuleTable,
     Timed,
     effective_fps,
-    ordered_rules,
     seconds_needed,
 )
 from kinema.dataset.config import DataConfig
@@ -118,8 +119,8 @@ def make_plan(dataset: Path, config: DataConfig) -> Plan:
 
 def why_left_out(shape: ClipShape, config: DataConfig) -> str | None:
     """In words, why no bucket can ever take a clip of this shape; None when one can."""
-    used = [rule for rule in ordered_rules(config.buckets) if rule.keep_prob > 0]
-    fitting = [rule for rule in used if shape.fills(resolution(rule.resolution))]
+    used = tuple(rule for rule in config.buckets if rule.keep_prob > 0)
+    fitting = [placed.rule for placed in RuleTable(used).fitting(shape)]
     if not fitting:
         return _too_small(shape, used)
     stills = [rule for rule in fitting if rule.frames == 1]
@@ -147,7 +148,7 @@ def _too_short(shape: ClipShape, frames: int, config: DataConfig) -> str | None:
     match config.bucketing:
         case Timed(fps=fps):
             needed = seconds_needed(shape, frames, fps)
-            if shape.duration_s + 1e-3 >= needed:
+            if shape.duration_s + TOLERANCE_S >= needed:
                 return None
             return (
                 f"{shape.duration_s:.1f} s is shorter than the {needed:.1f} s that {frames} frames "
@@ -202,6 +203,11 @@ def _warnings(kept: list[Clip], rows: Sequence[PlanRow], config: DataConfig) -> 
             for row in rows
             if row.batches < 1
         ]
+    repeating = sum(0 < row.batches < 1 for row in rows)
+    if isinstance(config.bucketing, Timed) and repeating:
+        warnings.append(
+            f"{repeating} buckets have fewer clips than a batch and wait for later epochs to fill it"
+        )
     if not any(row.bucket_frames > 1 and row.clips for row in rows):
         warnings.append("no video is trained on, only single frames")
     silent = sum(not any(caption.text.strip() for caption in clip.captions) for clip in kept)

@@ -11,7 +11,14 @@ from typing import TypeVar
 
 import torch
 
-from kinema.dataset.buckets import BucketRule, ClipShape, Published, assign_published, published_row_seed
+from kinema.dataset.buckets import (
+    BucketRule,
+    ClipShape,
+    Published,
+    RuleTable,
+    assign_published,
+    published_row_seed,
+)
 from kinema.dataset.config import DataConfig
 from kinema.dataset.schedule import PlannedBatch, Sample
 from kinema.dataset.streams import stream_seed
@@ -37,6 +44,7 @@ class PublishedSchedule:
         self._shapes = [ClipShape.of(clip) for clip in clips]
         self._rows = lru_cache(maxsize=4)(self._compute_rows)
         self._batches = lru_cache(maxsize=4)(self._compute_batches)
+        self._table = RuleTable(config.buckets)
         self._steps: dict[int, list[int]] = {}
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> PlannedBatch:
@@ -72,10 +80,10 @@ class PublishedSchedule:
     def _compute_rows(self, epoch: int) -> dict[Bucket, tuple[BucketRule, list[int]]]:
         found: dict[Bucket, tuple[BucketRule, list[int]]] = {}
         for row, shape in enumerate(self._shapes):
-            seed = published_row_seed(self._config.buckets, seed=self._config.seed, epoch=epoch, row=row)
-            rule = assign_published(shape, self._config.buckets, self._bucketing.frame_interval, seed)
-            if rule is not None:
-                found.setdefault(shape.bucket(rule), (rule, []))[1].append(row)
+            seed = published_row_seed(self._table, seed=self._config.seed, epoch=epoch, row=row)
+            placed = assign_published(shape, self._table, self._bucketing.frame_interval, seed)
+            if placed is not None:
+                found.setdefault(placed.bucket, (placed.rule, []))[1].append(row)
         return found
 
     def _compute_batches(self, epoch: int, world: int) -> list[tuple[Bucket, list[int]]]:
