@@ -79,7 +79,7 @@ class Optimizers:
     """One or two torch optimizers over named parameters, with a state that is plain named tensors."""
 
     def __init__(self, config: OptimConfig, module: nn.Module) -> None:
-        self._names = {parameter: name for name, parameter in module.named_parameters()}
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
         self._parts = _build(config, module)
         self._rates = [[group["lr"] for group in part.param_groups] for part in self._parts]
 
@@ -151,9 +151,8 @@ def _adamw(
 
 def _matrices(module: nn.Module) -> dict[str, nn.Parameter]:
     """Weights of linear layers; tables of vectors are two-dimensional too, but no matrices."""
-    return {
-        f"{name}.weight": part.weight for name, part in module.named_modules() if isinstance(part, nn.Linear)
-    }
+    linear = {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear)}
+    return {f"{name}.weight": part.get_parameter("weight") for name, part in linear.items()}
 
 
 def _inside_block(name: str) -> bool:
@@ -162,6 +161,6 @@ def _inside_block(name: str) -> bool:
 
 @torch.no_grad()
 def update_average(average: nn.Module, module: nn.Module, decay: float, step: int) -> None:
-    """Exponential moving average; the first steps count more, so that a short run is not the initial weights."""
+    """Exponential moving average; shorter at first, so that a short run does not keep its initial weights."""
     weight = 1 - min(decay, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), weight)
