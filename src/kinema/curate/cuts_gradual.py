@@ -10,7 +10,7 @@ A fade is the same ramp to or from a frame of one colour.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,7 +18,17 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from kinema.curate.cuts_ramp import LEAST_FRAMES, Tiny, doubt, fit_ramp, is_flat, likeness, mixing, tiny
+from kinema.curate.cuts_ramp import (
+    LEAST_FRAMES,
+    Tiny,
+    doubt,
+    fit_ramp,
+    is_flat,
+    likeness,
+    mixing,
+    shifted_likeness,
+    tiny,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +48,7 @@ class LevelConfig:
 class GradualCutConfig:
     """`change`: least grey levels between the ends; `likeness`: largest correlation of the ends (the same
     picture in another light is no transition); `doubt`: largest sum of the fit's faults (`Ramp.doubt`);
+    `shifted`: least correlation, after the best shift, by which a camera move is told from a dissolve;
     `flat`: largest contrast, in grey levels, of a frame of one colour."""
 
     levels: tuple[LevelConfig, ...] = (
@@ -47,6 +58,7 @@ class GradualCutConfig:
     change: float = 10.0
     likeness: float = 0.72
     doubt: float = 1.45
+    shifted: float = 0.88
     flat: float = 4.0
 
     def __post_init__(self) -> None:
@@ -74,9 +86,16 @@ _WINDOW_FRAMES = 512
 
 
 def find_dissolves(
-    frames: Tiny, times: NDArray[np.float64], cuts: list[int], config: GradualCutConfig
+    frames: Tiny,
+    views: Sequence[UInt8[np.ndarray, "h w 3"]],
+    times: NDArray[np.float64],
+    cuts: list[int],
+    config: GradualCutConfig,
 ) -> list[Ramp]:
-    """The best fits that do not overlap. `cuts` are positions of hard cuts, which no window crosses."""
+    """The best fits that do not overlap. `cuts` are positions of hard cuts, which no window crosses.
+
+    `frames` are tiny versions of the `views`.
+    """
     fitted: dict[tuple[int, int], float] = {}
     for start, stop in _windows(frames, times, cuts, config):
         ramp = _fit(frames[start:stop], config)
@@ -85,7 +104,8 @@ def find_dissolves(
             fitted[key] = min(ramp.doubt, fitted.get(key, np.inf))
     chosen: list[Ramp] = []
     for (start, end), doubts in sorted(fitted.items(), key=lambda item: item[1]):
-        if all(end <= other.start or start >= other.end for other in chosen):
+        free = all(end <= other.start or start >= other.end for other in chosen)
+        if free and not _moved(views, start, end, config):
             chosen.append(Ramp(start=start, end=end, kind="dissolve", doubt=doubts))
     return sorted(chosen, key=lambda ramp: ramp.start)
 
@@ -152,6 +172,15 @@ def _fit(frames: Tiny, config: GradualCutConfig) -> Ramp | None:
     return Ramp(start=start, end=end, kind="dissolve", doubt=doubts) if doubts <= config.doubt else None
 
 
+def _moved(
+    views: Sequence[UInt8[np.ndarray, "h w 3"]], start: int, end: int, config: GradualCutConfig
+) -> bool:
+    """Both halves of the ramp show the same picture, shifted: the camera moved."""
+    middle = views[(start + end) // 2]
+    halves = shifted_likeness(views[start], middle), shifted_likeness(middle, views[end])
+    return min(halves) > config.shifted
+
+
 def _fit_fade(frames: Tiny, config: GradualCutConfig, shift: int) -> Ramp | None:
     if len(frames) < LEAST_FRAMES + 1 or np.abs(frames[-1] - frames[0]).mean() < config.change:
         return None
@@ -170,6 +199,7 @@ class GradualCuts:
         self.config = config
         self._ramps: list[Ramp] = []
         self._frames: list[NDArray[np.float32]] = []
+        self._views: list[UInt8[np.ndarray, "h w 3"]] = []
         self._times: list[float] = []
         self._indices: list[int] = []
         self._flat: list[bool] = []
@@ -182,6 +212,7 @@ class GradualCuts:
             return False
         small = tiny(frame)
         self._frames.append(small)
+        self._views.append(frame)
         self._times.append(time_s)
         self._indices.append(index)
         self._seen.append(index)
@@ -199,12 +230,13 @@ class GradualCuts:
         inside = [position for position in positions if position < len(frames)]
         flat = np.asarray(self._flat[-len(frames) :])
         fades = find_fades(frames, times, inside, flat, self.config)
-        for ramp in fades + find_dissolves(frames, times, inside, self.config):
+        for ramp in fades + find_dissolves(frames, self._views, times, inside, self.config):
             if self._decided_s - _OVERLAP_S <= times[ramp.start] < until_s:
                 self._ramps.append(self._in_source(ramp))
         self._decided_s = until_s
         forget = 0 if final else int(np.searchsorted(times, until_s - _MARGIN_S))
-        del self._frames[:forget], self._times[:forget], self._indices[:forget]
+        for held in (self._frames, self._views, self._times, self._indices):
+            del held[:forget]
 
     def joined(self, frames: int) -> list[Ramp]:
         """Fades stretched over the flat frames beside them and joined; the best of overlapping dissolves."""

@@ -59,6 +59,21 @@ def mixing(
     return weights, np.sqrt(np.einsum("nd,nd->n", rest, rest) / energy)
 
 
+def shifted_likeness(old: UInt8[np.ndarray, "h w 3"], new: UInt8[np.ndarray, "h w 3"]) -> float:
+    """Best correlation of the middle of `old` with any place in `new`: near 1 when the camera moved."""
+    grey = [cv2.cvtColor(_halved(view), cv2.COLOR_RGB2GRAY) for view in (old, new)]
+    height, width = grey[0].shape
+    part = grey[0][height // 5 : height - height // 5, width // 5 : width - width // 5]
+    found = cv2.matchTemplate(grey[1], part, cv2.TM_CCOEFF_NORMED)
+    return float(np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0).max())
+
+
+def _halved(view: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    height, width = view.shape[:2]
+    size = (max(width // 2, 1), max(height // 2, 1))
+    return np.asarray(cv2.resize(view, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def fit_ramp(frames: Tiny) -> tuple[int, int]:
     """Positions of the last old and the first new frame, fitted once more between the ends first found."""
     start, end = 0, len(frames) - 1
