@@ -92,7 +92,7 @@ def test_unknown_config_key(
 
 
 def test_empty_prompt(tmp_path: Path, refused) -> None:
-    assert "--prompt is empty" in refused(
+    assert "the prompt is empty" in refused(
         "generate", "--model", tmp_path, "--prompt", " ", "--out", tmp_path / "a.mp4"
     )
 

@@ -12,7 +12,7 @@ from cyclopts.exceptions import UnknownCommandError
 
 from kinema.cli.commands import app
 from kinema.cli.terminal import tell
-from kinema.errors import KinemaError
+from kinema.errors import Interrupted, KinemaError
 
 DONE, INCOMPLETE, REFUSED, STOPPED = 0, 1, 2, 130
 """0 done; 1 done, but something asked for was not produced (also Python's code for a bug, with a traceback);
@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(
             f"{str(error).rstrip('.')}; see: {' '.join(['kinema', *filter(None, [command]), '--help'])}"
         )
+    except Interrupted as stop:
+        tell(f"kinema: {stop}")
+        return STOPPED
     except KinemaError as error:
         return _refuse(str(error))
     except BrokenPipeError:
