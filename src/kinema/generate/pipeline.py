@@ -70,6 +70,8 @@ def generate(model_folder: Path, config: GenerateConfig, out: Path, progress: Pr
     shape = _shape(config, model, task)
     began = time.monotonic()
     steps = config.steps or model.sampling.steps
+    if steps > model.process.steps:
+        raise ConfigError(f"steps must be at most {model.process.steps} for this model, got {steps}")
     guidance_scale = model.sampling.guidance_scale if config.guidance_scale is None else config.guidance_scale
     progress.stage("generate", steps)
     with _repeatable(), torch.inference_mode():
