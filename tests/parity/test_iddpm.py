@@ -147,7 +147,7 @@ def conditioning_pair(network, given):
     """Conditional rows, then rows with the null caption and (as published) the prompt's own mask."""
     conditional = Conditioning(
         tokens=given["y"][:, 0],
-        token_mask=given["text_mask"].bool(),
+        token_mask=given["text_mask"].bool() if "text_mask" in given else None,
         height=given["height"],
         width=given["width"],
         aspect_ratio=given["ar"],
