@@ -26,20 +26,20 @@ TABLE = RuleTable(RULES)
 TWO_SECONDS = ClipShape(frames=48, height=96, width=96, duration_s=2.0, fps=24)
 
 
-def names(found: list[Placed]) -> list[tuple[str, int]]:
+def names(found: tuple[Placed, ...]) -> list[tuple[str, int]]:
     return [(placed.rule.resolution, placed.rule.frames) for placed in found]
 
 
 def test_clips_fall_to_fewer_frames_and_then_to_a_lower_resolution() -> None:
     videos, stills = timed_candidates(TWO_SECONDS, TABLE, Timed())
     assert names(videos) == [("96px", 8), ("64px", 16), ("64px", 8)]
-    assert stills == []
+    assert stills == ()
 
 
 def test_images_only_take_single_frames() -> None:
     videos, stills = timed_candidates(ClipShape(frames=1, height=96, width=96), TABLE, Timed())
     assert names(videos) == [("64px", 1)]
-    assert stills == []
+    assert stills == ()
 
 
 def test_videos_take_single_frames_when_asked() -> None:
@@ -84,6 +84,8 @@ def test_rules_refuse_nonsense(wrong: dict[str, object]) -> None:
     [
         (Timed, {"fps": 0}),
         (Timed, {"video_as_image": 2}),
+        (Timed, {"image_weight": -1}),
+        (Timed, {"source_weights": {"*": -1}}),
         (Published, {"frame_interval": 0}),
         (DataConfig, {"buckets": ()}),
         (DataConfig, {"buckets": (RULES[0], RULES[0])}),

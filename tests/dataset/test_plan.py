@@ -8,7 +8,7 @@ import pytest
 
 from kinema.dataset.buckets import BucketRule, ClipShape, Published, Timed
 from kinema.dataset.config import DataConfig
-from kinema.dataset.plan import make_plan, why_left_out
+from kinema.dataset.plan import LeftOut, _grouped, make_plan, why_left_out
 from kinema.errors import DatasetError
 from kinema.manifest import read_clips, write_clips
 
@@ -28,9 +28,10 @@ def test_counts_per_bucket(dataset: Path) -> None:
 def test_text_names_buckets_reasons_and_warnings(dataset: Path) -> None:
     text = make_plan(dataset, DataConfig(buckets=(VIDEO, replace(VIDEO, resolution="720p")))).as_text()
     assert "64px 16f 64x64" in text
-    assert "photo.png: it is an image, and no bucket of its size has 1 frame" in text
-    assert "3 of 4 kept clips are used" in text
-    assert "warning: no clip fits 720p with 16 frames" in text
+    assert "left out: 1 x it is an image, and no bucket of its size has 1 frame (clip " in text
+    assert "of photo.png)" in text
+    assert "3 of 4 kept clips are used; 100% of an epoch is video" in text
+    assert "warning: no clip fits 720p with frames = 16" in text
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,13 @@ def test_text_names_buckets_reasons_and_warnings(dataset: Path) -> None:
 def test_reasons_in_words(shape: ClipShape, reason: str | None) -> None:
     said = why_left_out(shape, DataConfig(buckets=(VIDEO,)))
     assert said is None if reason is None else reason in (said or "")
+
+
+def test_the_mix_of_videos_and_images(dataset: Path) -> None:
+    assert make_plan(dataset, DataConfig(buckets=(VIDEO, STILL))).video_share == 0.75
+    without = make_plan(dataset, DataConfig(buckets=(VIDEO, STILL), bucketing=Timed(image_weight=0)))
+    assert without.video_share == 1
+    assert [item.reason for item in without.left_out] == ["its weight is 0"]
 
 
 def test_the_published_minimum_in_words() -> None:
@@ -81,8 +89,19 @@ def test_warnings(dataset: Path) -> None:
     plan = make_plan(dataset, DataConfig(buckets=(STILL,)))
     assert "no video is trained on, only single frames" in plan.warnings
     assert any("no caption" in warning for warning in plan.warnings)
-    published = DataConfig(buckets=(VIDEO,), bucketing=Published(frame_interval=2))
+    singles = replace(STILL, batch_size=1)
+    published = DataConfig(buckets=(VIDEO, singles), bucketing=Published(frame_interval=2))
     assert any("never fill a batch of 4" in warning for warning in make_plan(dataset, published).warnings)
+    with pytest.raises(DatasetError, match="batch sizes"):
+        make_plan(dataset, replace(published, buckets=(VIDEO,)))
+
+
+def test_reasons_are_grouped() -> None:
+    left_out = [LeftOut(clip_id=str(n), source_path=f"{n}.mp4", reason=f"reason {n // 2}") for n in range(25)]
+    lines = _grouped(left_out)
+    assert len(lines) == 9
+    assert lines[0] == "left out: 2 x reason 0 (clip 0 of 0.mp4)"
+    assert lines[-1] == "left out: 9 more"
 
 
 def test_version_follows_the_content(dataset: Path) -> None:

@@ -105,9 +105,10 @@ def test_clips_are_in_the_bucket_they_were_assigned(clips) -> None:
         assert {sample.clip.clip_id for sample in batch.samples} <= members
 
 
-def test_nothing_is_dropped_between_epochs(clips) -> None:
+@pytest.mark.parametrize("image_weight", [1.0, 0.3, 2.5])
+def test_nothing_is_dropped_between_epochs(clips, image_weight: float) -> None:
     """Every clip trains as often as it was offered, but for what waits in unfilled batches."""
-    schedule = build_schedule(clips, DataConfig(buckets=BUCKETS))
+    schedule = build_schedule(clips, DataConfig(buckets=BUCKETS, bucketing=Timed(image_weight=image_weight)))
     epochs = 40
     offered = Counter(
         (bucket, clip.clip_id)
@@ -186,6 +187,28 @@ def test_videos_can_serve_as_images(clips) -> None:
     assert any(clip.frames > 1 for clip in stills)
     assert len(stills) + len(videos) == len(clips)
     assert videos
+
+
+def test_weights_offer_clips_more_or_less_often(clips) -> None:
+    weighted = Timed(image_weight=1.5, source_weights={"video1*": 2, "video2*": 0.25, "video3.mp4": 0})
+    schedule = build_schedule(clips, DataConfig(bucketing=weighted))
+    offered = Counter(
+        clip.source_path
+        for epoch in range(400)
+        for members in schedule.members(epoch).values()
+        for clip in members
+    )
+    assert offered["video0.mp4"] == 400
+    assert offered["video1.mp4"] == offered["video12.mp4"] == 800
+    assert offered["video20.mp4"] == pytest.approx(100, abs=30)
+    assert offered["photo1.mp4"] == pytest.approx(600, abs=40)
+    assert "video3.mp4" not in offered
+    assert len({schedule.batch(step).epoch for step in range(50)}) > 1
+
+
+def test_weights_of_nothing_are_an_error(clips) -> None:
+    with pytest.raises(DatasetError):
+        build_schedule(clips, DataConfig(bucketing=Timed(source_weights={"*": 0})))
 
 
 def test_keep_probabilities_are_realised() -> None:

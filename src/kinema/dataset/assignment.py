@@ -30,21 +30,46 @@ class EpochDraws:
         numbers = {bucket: position for position, bucket in enumerate(self.buckets)}
         self._videos = _padded([[numbers[one.bucket] for one in videos] for videos, _ in choices])
         self._stills = _padded([[numbers[one.bucket] for one in stills] for _, stills in choices])
-        self._same_every_epoch = bool((self._keep_prob[:-1] == 1).all()) and bucketing.video_as_image in (
-            0,
-            1,
+        self._weights = np.array([bucketing.weight(clip) for clip in clips], dtype=np.float64)
+        self._same_every_epoch = bool(
+            (self._keep_prob[:-1] == 1).all()
+            and (self._weights % 1 == 0).all()
+            and bucketing.video_as_image in {0, 1}
         )
+        self._counts = lru_cache(maxsize=8)(self._compute_counts)
         self._chosen = lru_cache(maxsize=8)(self._compute_chosen)
 
     def chosen(self, epoch: int) -> NDArray[np.int64]:
         """The position in `buckets` of each clip's bucket, -1 for a clip that sits the epoch out."""
         return self._chosen(0 if self._same_every_epoch else epoch)
 
+    @property
+    def usable(self) -> bool:
+        """Whether any clip can ever be offered to a bucket."""
+        placed = (self._videos >= 0).any(axis=1) | (self._stills >= 0).any(axis=1)
+        return bool((placed & (self._weights > 0)).any())
+
+    def members(self, epoch: int, position: int) -> NDArray[np.int64]:
+        """The clips of one bucket, each as often as its weight says."""
+        found = np.flatnonzero(self.chosen(epoch) == position)
+        return np.repeat(found, self._offers(epoch)[found])
+
     def counts(self, epoch: int) -> list[int]:
-        """Clips per bucket."""
+        """Clips offered per bucket."""
+        return self._counts(0 if self._same_every_epoch else epoch)
+
+    def _compute_counts(self, epoch: int) -> list[int]:
         chosen = self.chosen(epoch)
-        counted: list[int] = np.bincount(chosen[chosen >= 0], minlength=len(self.buckets)).tolist()
-        return counted
+        taken = chosen >= 0
+        offers = self._offers(epoch)[taken]
+        counted = np.bincount(chosen[taken], weights=offers, minlength=len(self.buckets))
+        return [round(count) for count in counted.tolist()]
+
+    def _offers(self, epoch: int) -> NDArray[np.int64]:
+        """How often the epoch offers each clip: its weight, rounded up or down by a draw."""
+        whole = np.floor(self._weights)
+        extra = unit_draws(self._keys, self._seed, epoch, "offer") < self._weights - whole
+        return (whole + extra).astype(np.int64)
 
     def _compute_chosen(self, epoch: int) -> NDArray[np.int64]:
         stills_first = unit_draws(self._keys, self._seed, epoch, "still") < self._bucketing.video_as_image

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from functools import cached_property
 from typing import Literal
 
@@ -48,17 +49,32 @@ class Timed:
     `keep_prob` falls to fewer frames, then to the next lower resolution. `video_as_image` is the
     share of video clips that serve as one frame in an epoch; when it is above 0, so do all that are
     too short for the video buckets.
+
+    A clip of weight w is offered w times an epoch on average. `image_weight` weighs images against
+    videos; `source_weights` weighs sources by patterns of their path, such as "*/archive/*" (the first
+    that matches counts).
     """
 
     kind: Literal["timed"] = "timed"
     fps: float = 8.0
     video_as_image: float = 0.0
+    image_weight: float = 1.0
+    source_weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.fps <= 0:
             raise ValueError(f"fps must be above 0, got {self.fps}")
         if not 0 <= self.video_as_image <= 1:
             raise ValueError(f"video_as_image must be in [0, 1], got {self.video_as_image}")
+        if self.image_weight < 0:
+            raise ValueError(f"image_weight must not be negative, got {self.image_weight}")
+        if any(weight < 0 for weight in self.source_weights.values()):
+            raise ValueError(f"source_weights must not be negative, got {dict(self.source_weights)}")
+
+    def weight(self, clip: Clip) -> float:
+        """How often an epoch offers the clip, on average."""
+        matching = (w for pattern, w in self.source_weights.items() if fnmatch(clip.source_path, pattern))
+        return next(matching, 1.0) * (self.image_weight if clip.frames == 1 else 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +151,9 @@ class RuleTable:
         self.ordered = tuple(
             sorted(rules, key=lambda rule: (-resolution(rule.resolution).area, -rule.frames))
         )
+        self._most_frames = max(rule.frames for rule in rules) if rules else 0
         self._fitting: dict[tuple[int, int], tuple[Placed, ...]] = {}
+        self._up_to: dict[tuple[int, int, int], tuple[tuple[Placed, ...], tuple[Placed, ...]]] = {}
 
     @cached_property
     def bucket_count(self) -> int:
@@ -148,6 +166,15 @@ class RuleTable:
         if key not in self._fitting:
             self._fitting[key] = tuple(self._place(*key))
         return self._fitting[key]
+
+    def up_to(self, shape: ClipShape, frames: int) -> tuple[tuple[Placed, ...], tuple[Placed, ...]]:
+        """The rules in use that the clip is large enough for: those of 2 to `frames` frames, those of 1."""
+        key = (shape.height, shape.width, min(frames, self._most_frames))
+        if key not in self._up_to:
+            used = [placed for placed in self.fitting(shape) if placed.rule.keep_prob > 0]
+            videos = tuple(placed for placed in used if 1 < placed.rule.frames <= frames)
+            self._up_to[key] = videos, tuple(placed for placed in used if placed.rule.frames == 1)
+        return self._up_to[key]
 
     def _place(self, height: int, width: int) -> Iterator[Placed]:
         for position, rule in enumerate(self.ordered):
@@ -169,15 +196,13 @@ def seconds_needed(shape: ClipShape, frames: int, fps: float) -> float:
 
 def timed_candidates(
     shape: ClipShape, table: RuleTable, bucketing: Timed
-) -> tuple[list[Placed], list[Placed]]:
+) -> tuple[tuple[Placed, ...], tuple[Placed, ...]]:
     """The rules that a clip may use, in order: first as what it is, then as one frame of a video."""
-    usable = [placed for placed in table.fitting(shape) if placed.rule.keep_prob > 0]
-    stills = [placed for placed in usable if placed.rule.frames == 1]
-    if shape.is_image:
-        return stills, []
     longest = (shape.duration_s + TOLERANCE_S) * effective_fps(shape, bucketing.fps)
-    videos = [placed for placed in usable if 1 < placed.rule.frames <= longest]
-    return videos, stills if bucketing.video_as_image > 0 else []
+    videos, stills = table.up_to(shape, 1 if shape.is_image else int(longest))
+    if shape.is_image:
+        return stills, ()
+    return videos, stills if bucketing.video_as_image > 0 else ()
 
 
 def published_row_seed(table: RuleTable, *, seed: int, epoch: int, row: int) -> int:

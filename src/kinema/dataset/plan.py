@@ -63,6 +63,7 @@ class Plan:
     kept: int
     usable: int
     rows: tuple[PlanRow, ...]
+    video_share: float
     left_out: tuple[LeftOut, ...]
     dropped: dict[str, int]
     warnings: tuple[str, ...]
@@ -78,13 +79,11 @@ class Plan:
             f"{row.bucket:<24}{row.clips:>9.4g}{row.frames:>10.6g}{row.batch_size:>12}{row.batches:>18.4g}"
             for row in self.rows
         ]
-        lines.append(f"{self.usable} of {self.kept} kept clips are used")
-        lines += [
-            f"left out: clip {item.clip_id} of {Path(item.source_path).name}: {item.reason}"
-            for item in self.left_out[:_SHOWN]
-        ]
-        if len(self.left_out) > _SHOWN:
-            lines.append(f"left out: {len(self.left_out) - _SHOWN} more")
+        lines.append(
+            f"{self.usable} of {self.kept} kept clips are used; {self.video_share:.0%} of an epoch is video, "
+            "the rest single frames"
+        )
+        lines += _grouped(self.left_out)
         lines += [
             f"dropped by curation: {count} x {reason}" for reason, count in sorted(self.dropped.items())
         ]
@@ -92,11 +91,24 @@ class Plan:
         return "\n".join(lines)
 
 
+def _grouped(left_out: Sequence[LeftOut]) -> list[str]:
+    """One line a reason, most frequent first, with a clip that it happened to."""
+    counts = Counter(item.reason for item in left_out)
+    example = {item.reason: item for item in reversed(left_out)}
+    lines = [
+        f"left out: {count} x {reason} (clip {example[reason].clip_id} of "
+        f"{Path(example[reason].source_path).name})"
+        for reason, count in counts.most_common(_SHOWN)
+    ]
+    others = len(left_out) - sum(count for _, count in counts.most_common(_SHOWN))
+    return lines + ([f"left out: {others} more"] if others else [])
+
+
 def make_plan(dataset: Path, config: DataConfig) -> Plan:
     """Count what each bucket gets. Raises `DatasetError` that names the mend when no clip can be used."""
     clips = read_clips(dataset)
     kept = [clip for clip in clips if clip.kept]
-    reasons = [(clip, why_left_out(ClipShape.of(clip), config)) for clip in kept]
+    reasons = [(clip, _weightless(clip, config) or why_left_out(ClipShape.of(clip), config)) for clip in kept]
     left_out = tuple(
         LeftOut(clip_id=clip.clip_id, source_path=clip.source_path, reason=reason)
         for clip, reason in reasons
@@ -106,11 +118,17 @@ def make_plan(dataset: Path, config: DataConfig) -> Plan:
     if len(left_out) == len(kept):
         raise DatasetError(_nothing_usable(dataset, left_out, dropped))
     rows = tuple(_rows(kept, config))
+    if _drops_last(config) and all(row.batches < 1 for row in rows):
+        raise DatasetError(
+            f"nothing to train on in {dataset}: no bucket has clips for one batch, and unfilled ones are "
+            "dropped; lower the batch sizes, or use the bucketing of kind timed, which carries clips over"
+        )
     return Plan(
         dataset_version=dataset_version(kept),
         kept=len(kept),
         usable=len(kept) - len(left_out),
         rows=rows,
+        video_share=_video_share(rows),
         left_out=left_out,
         dropped=dict(dropped),
         warnings=tuple(_warnings(kept, rows, config)),
@@ -132,6 +150,15 @@ def why_left_out(shape: ClipShape, config: DataConfig) -> str | None:
     if not videos:
         return "it is a video, and every bucket of its size has 1 frame"
     return _too_short(shape, min(rule.frames for rule in videos), config)
+
+
+def _drops_last(config: DataConfig) -> bool:
+    return isinstance(config.bucketing, Published) and config.bucketing.drop_last
+
+
+def _weightless(clip: Clip, config: DataConfig) -> str | None:
+    unused = isinstance(config.bucketing, Timed) and config.bucketing.weight(clip) == 0
+    return "its weight is 0" if unused else None
 
 
 def _too_small(shape: ClipShape, used: Sequence[BucketRule]) -> str:
@@ -177,6 +204,12 @@ def _rows(kept: list[Clip], config: DataConfig) -> list[PlanRow]:
     ]
 
 
+def _video_share(rows: Sequence[PlanRow]) -> float:
+    """Of the clips of an average epoch, those that train as more than one frame."""
+    total = sum(row.clips for row in rows)
+    return sum(row.clips for row in rows if row.bucket_frames > 1) / total if total else 0.0
+
+
 def _row(bucket: Bucket, clips: float, batch_size: int) -> PlanRow:
     return PlanRow(
         bucket=str(bucket),
@@ -194,10 +227,12 @@ def _row(bucket: Bucket, clips: float, batch_size: int) -> PlanRow:
 def _warnings(kept: list[Clip], rows: Sequence[PlanRow], config: DataConfig) -> list[str]:
     warnings = []
     served = {(row.resolution, row.bucket_frames) for row in rows if row.clips}
+    images = any(clip.frames == 1 for clip in kept)
     for rule in config.buckets:
-        if rule.keep_prob > 0 and (rule.resolution, rule.frames) not in served:
-            warnings.append(f"no clip fits {rule.resolution} with {rule.frames} frames: it never trains")
-    if isinstance(config.bucketing, Published) and config.bucketing.drop_last:
+        expected = rule.keep_prob > 0 and (images or rule.frames > 1)
+        if expected and (rule.resolution, rule.frames) not in served:
+            warnings.append(f"no clip fits {rule.resolution} with frames = {rule.frames}: it never trains")
+    if _drops_last(config):
         warnings += [
             f"{row.bucket}: {row.clips:g} clips never fill a batch of {row.batch_size}: it never trains"
             for row in rows
@@ -206,7 +241,7 @@ def _warnings(kept: list[Clip], rows: Sequence[PlanRow], config: DataConfig) -> 
     repeating = sum(0 < row.batches < 1 for row in rows)
     if isinstance(config.bucketing, Timed) and repeating:
         warnings.append(
-            f"{repeating} buckets have fewer clips than a batch and wait for later epochs to fill it"
+            f"buckets with fewer clips than a batch: {repeating}; later epochs fill it up with the same clips"
         )
     if not any(row.bucket_frames > 1 and row.clips for row in rows):
         warnings.append("no video is trained on, only single frames")

@@ -43,7 +43,7 @@ class TimedSchedule:
         self._clips = sorted(clips, key=lambda clip: clip.clip_id)
         self._draws = EpochDraws(self._clips, config, bucketing)
         self._batch_sizes = np.array([config.batch_size_of(rule) for rule in self._draws.rules_of_buckets])
-        if not self._draws.buckets:
+        if not self._draws.usable:
             raise DatasetError(
                 "no clip fits any bucket; run kinema plan to see why, then choose smaller or shorter buckets"
             )
@@ -66,11 +66,10 @@ class TimedSchedule:
         return PlannedBatch(step, epoch, self._draws.buckets[position], mine)
 
     def members(self, epoch: int) -> dict[Bucket, list[Clip]]:
-        chosen = self._draws.chosen(epoch)
-        found: dict[Bucket, list[Clip]] = {bucket: [] for bucket in self._draws.buckets}
-        for index in np.flatnonzero(chosen >= 0):
-            found[self._draws.buckets[chosen[index]]].append(self._clips[index])
-        return found
+        return {
+            bucket: [self._clips[index] for index in self._draws.members(epoch, position)]
+            for position, bucket in enumerate(self._draws.buckets)
+        }
 
     def _check_world(self, world: int) -> None:
         uneven = np.flatnonzero(self._batch_sizes % world)
@@ -123,6 +122,6 @@ class TimedSchedule:
         return [batches[index] for index in order]
 
     def _compute_permuted(self, epoch: int, position: int) -> NDArray[np.int64]:
-        members = np.flatnonzero(self._draws.chosen(epoch) == position)
+        members = self._draws.members(epoch, position)
         bucket = str(self._draws.buckets[position])
         return stream(self._config.seed, "clips", epoch, bucket).permutation(members)
