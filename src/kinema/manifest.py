@@ -30,9 +30,9 @@ class Caption:
 class Source:
     """A raw file: container facts, and `reason` when `status` is not "done".
 
-    Status: done; failed (cannot be read); died (its worker was killed; tried again by the next run);
-    duplicate. `bytes`, `mtime_ns` and `analysis` (a hash of the analysing config) tell whether a row is
-    still true.
+    Status: done; failed (not footage, or damaged); unreadable (no permission, disk or memory) and died (its
+    worker was killed), which the next run tries again; duplicate. `bytes`, `mtime_ns` and `analysis` (a
+    hash of the analysing config) tell whether a row is still true.
     """
 
     source_id: str

@@ -58,7 +58,8 @@ def analyse(path: Path, config: AnalysisConfig, threads: int) -> Analysis:
         clips, row, thumbnails = _decoded(row, config, threads)
     except (DecodeError, OSError, MemoryError, cv2.error) as error:
         reason = " ".join(str(error).removeprefix(f"{path}: ").split()) or type(error).__name__
-        failed = replace(row, status="failed", reason=reason)
+        by_chance = isinstance(error, OSError | MemoryError)
+        failed = replace(row, status="unreadable" if by_chance else "failed", reason=reason)
         return Analysis(failed, [], {}, decode_count.opened - before)
     return Analysis(row, clips, thumbnails, decode_count.opened - before)
 

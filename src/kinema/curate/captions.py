@@ -39,7 +39,10 @@ class CaptionSource:
             given += [Caption(text=text, kind="sidecar") for text in _from_sidecars(source)]
         if not given and self._config.filenames and (words := filename_words(source)):
             given = [Caption(text=words, kind="filename")]
-        return tuple({caption.text: caption for caption in reversed(given)}.values())[::-1]
+        unique: dict[str, Caption] = {}
+        for caption in given:
+            unique.setdefault(caption.text, caption)
+        return tuple(unique.values())
 
     def check(self, sources: Iterable[Path]) -> None:
         """Read every caption once, so that a broken sidecar stops a run before it has begun."""

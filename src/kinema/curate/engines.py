@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -17,12 +18,13 @@ from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
 
+_TRIES_ALONE = 2
 _TASKS_PER_WORKER = 100  # then it is replaced, so that no leak in a decoder grows without bound
 
 
 @dataclass(frozen=True)
 class WorkerDied:
-    """The process that worked on a source was killed, twice."""
+    """The process that worked on a source alone was killed, twice."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,11 @@ class LocalEngine(Generic[Result]):
             raise
 
     def _alone(self, path: Path) -> tuple[Path, Result | WorkerDied]:
-        """Only this source runs, so a second death is its own doing."""
-        with self._pool(1) as pool:
-            try:
+        """Only this source runs, so a death is its own doing; once may be chance."""
+        for _ in range(_TRIES_ALONE):
+            with self._pool(1) as pool, suppress(BrokenProcessPool):
                 return path, pool.submit(self.function, path).result()
-            except BrokenProcessPool:
-                return path, WorkerDied()
+        return path, WorkerDied()
 
     def _pool(self, workers: int) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(

@@ -81,7 +81,7 @@ class Ledger:
         sources, clips = read_sources(self.folder), read_clips(self.folder)
         counts = {
             "sources": len(sources),
-            "failed": sum(row.status in {"failed", "died"} for row in sources),
+            "failed": sum(row.status not in {"done", "duplicate"} for row in sources),
             "clips": len(clips),
             "kept": sum(clip.kept for clip in clips),
         }

@@ -158,7 +158,7 @@ def _summary(
         clips=len(clips),
         kept=sum(clip.kept for clip in clips),
         dropped=dict(sorted(Counter(reason for clip in clips for reason in clip.drop_reasons).items())),
-        failed={row.path: row.reason for row in rows if row.status in {"failed", "died"}},
+        failed={row.path: row.reason for row in rows if row.status not in {"done", "duplicate"}},
         duplicates={row.path: row.reason for row in rows if row.status == "duplicate"},
         decoded=decoded,
         seconds=seconds,

@@ -9,13 +9,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
-from tempfile import SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Protocol
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from kinema.errors import OutputError
 from kinema.shapes import Size
 from kinema.video.reader import Picture, SourceInfo
 
@@ -69,7 +70,12 @@ class FrameTrack:
         pixels = picture.rgb(self._size)
         if self._sampling.grey:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-        self._store.write(pixels.tobytes())
+        try:
+            self._store.write(pixels.tobytes())
+        except OSError as error:  # the source is not to blame
+            raise OutputError(
+                f"cannot keep small frames in {gettempdir()}: {error.strerror}; free some space or set TMPDIR"
+            ) from error
         self._times.append(picture.pts_s)
         self._slot = slot
 
