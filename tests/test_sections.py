@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from kinema.config import members_of, dump_config, keys, load_config
+from kinema.config import dump_config, keys, load_config, members_of
 from kinema.curate.pipeline import CurateConfig
 from kinema.errors import ConfigError
 from kinema.train.config import TrainConfig

@@ -36,8 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(
             f"{str(error).rstrip('.')}; see: {' '.join(['kinema', *filter(None, [command]), '--help'])}"
         )
-    except Interrupted as stop:
-        tell(f"kinema: {stop}")
+    except (Interrupted, KeyboardInterrupt) as stop:
+        tell(
+            "kinema: " + (str(stop) or f"stopped; {GO_ON.get(command, 'nothing that was finished is lost')}")
+        )
         return STOPPED
     except KinemaError as error:
         return _refuse(str(error))
@@ -47,9 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INCOMPLETE
     except OSError as error:
         return _refuse(_outside(error))
-    except KeyboardInterrupt:
-        tell(f"kinema: stopped; {GO_ON.get(command, 'nothing that was finished is lost')}")
-        return STOPPED
 
 
 def _refuse(message: str) -> int:
