@@ -179,13 +179,17 @@ def demo(
     out: Annotated[Path, Parameter(name="--out", help="The folder for everything that is made.")] = Path(
         "demo"
     ),
+    set_: Sets = (),
     json: Json = False,
 ) -> int:
     """Run the whole flow small: curate, plan, train, generate, and one page that shows it."""
+    from kinema.config import find_recipe, load_config
     from kinema.demo.flow import run_demo
+    from kinema.train.loop import TrainConfig
 
+    recipe = load_config(TrainConfig, find_recipe("demo"), set_)
     with Bars() as bars:
-        summary = run_demo(footage, out, bars)
+        summary = run_demo(footage, out, recipe, bars)
     show(summary, as_json=json)
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,12 +18,22 @@ _JSON_KEYS = ("captions", "caption", "text", "prompt", "description")
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionConfig:
-    """`table`: a CSV file with the columns path and text. `sidecars`: use name.txt and name.json beside a
-    source. `filenames`: where there is neither, the words of the file name."""
+    """`table`: a CSV file with the columns path and text, and, for a caption of a part of the source,
+    start_s and end_s. `sidecars`: use name.txt and name.json beside a source. `filenames`: where there is
+    neither, the words of the file name."""
 
     table: str = ""
     sidecars: bool = True
     filenames: bool = True
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A caption of a table, for the seconds from `start_s` to `end_s` of its source."""
+
+    text: str
+    start_s: float
+    end_s: float
 
 
 class CaptionSource:
@@ -32,9 +43,14 @@ class CaptionSource:
         self._config = config
         self._table = _read_table(Path(config.table)) if config.table else {}
 
-    def captions(self, source: Path) -> tuple[Caption, ...]:
-        """All captions of a source, each text once; the file name only when there is nothing better."""
-        given = [Caption(text=text, kind="table") for text in self._from_table(source)]
+    def captions(self, source: Path, middle_s: float = 0.0) -> tuple[Caption, ...]:
+        """All captions of the clip of a source that has its middle at `middle_s`, each text once; the file
+        name only when there is nothing better."""
+        given = [
+            Caption(text=row.text, kind="table")
+            for row in self._from_table(source)
+            if row.start_s <= middle_s < row.end_s
+        ]
         if self._config.sidecars:
             given += [Caption(text=text, kind="sidecar") for text in _from_sidecars(source)]
         if not given and self._config.filenames and (words := filename_words(source)):
@@ -49,7 +65,7 @@ class CaptionSource:
         for source in sources:
             self.captions(source)
 
-    def _from_table(self, source: Path) -> list[str]:
+    def _from_table(self, source: Path) -> list[_Row]:
         return self._table.get(str(source)) or self._table.get(source.name) or []
 
 
@@ -89,22 +105,31 @@ def _texts(content: object) -> Iterator[str]:
                 yield from _texts(content.get(key))
 
 
-def _read_table(path: Path) -> dict[str, list[str]]:
-    """Captions by absolute path and by file name; paths in the table are relative to its folder."""
+def _read_table(path: Path) -> dict[str, list[_Row]]:
+    """Rows by absolute path and by file name; paths in the table are relative to its folder."""
     if not path.is_file():
         raise DatasetError(f"{path}: no such captions table (captions.table)")
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[_Row]] = {}
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file)
         if not {"path", "text"} <= set(rows.fieldnames or ()):
             raise DatasetError(f"{path}: needs the columns path and text, has {rows.fieldnames}")
         for row in rows:
-            texts = list(_tidy([row["text"] or ""]))
+            start_s = _seconds(row.get("start_s"), 0.0, f"{path}, line {rows.line_num}")
+            end_s = _seconds(row.get("end_s"), math.inf, f"{path}, line {rows.line_num}")
+            texts = [_Row(text, start_s, end_s) for text in _tidy([row["text"] or ""])]
             key = row["path"] or ""
             absolute = str((path.parent / key).absolute())
             for name in {absolute, key}:
                 found.setdefault(name, []).extend(texts)
     return found
+
+
+def _seconds(cell: str | None, default: float, place: str) -> float:
+    try:
+        return float(cell) if cell and cell.strip() else default
+    except ValueError:
+        raise DatasetError(f"{place}: start_s and end_s are seconds, got {cell!r}") from None
 
 
 def _read(path: Path) -> str:

@@ -15,7 +15,7 @@ from kinema.curate.analysis import Analysis, AnalysisConfig, source_id
 from kinema.curate.captions import CaptionSource
 from kinema.curate.filters import FilterConfig, filtered
 from kinema.files import atomic_path, writable_folder, write_text
-from kinema.manifest import Clip, Source, read_clips, read_sources, write_clips, write_sources
+from kinema.manifest import Caption, Clip, Source, read_clips, read_sources, write_clips, write_sources
 
 _ANALYSIS_VERSION = 1  # raise it when the same config and file give other clips or scores
 _FINISHED = {"done", "failed"}
@@ -92,8 +92,12 @@ class Ledger:
         return sources, clips
 
     def _finish_clips(self, path: Path, clips: list[Clip]) -> list[Clip]:
-        captions = self._captions.captions(path)
-        return [filtered(replace(clip, captions=captions), self._filters) for clip in clips]
+        return [
+            filtered(replace(clip, captions=self._captions_of(path, clip)), self._filters) for clip in clips
+        ]
+
+    def _captions_of(self, path: Path, clip: Clip) -> tuple[Caption, ...]:
+        return self._captions.captions(path, middle_s=(clip.start_s + clip.end_s) / 2)
 
 
 def analysis_key(config: AnalysisConfig) -> str:

@@ -79,7 +79,7 @@ def _steps(run: Run, log: RunLog, progress: Progress, wish: StopWish) -> None:
                     f"go on with --resume --out {run.folder}"
                 )
     finally:
-        batches.close()  # type: ignore[attr-defined]
+        batches.close()
     run.export()
 
 
