@@ -58,12 +58,12 @@ def test_only_ties_set_no_limit_because_the_tie_parameter_explains_them_all() ->
 
 def test_profile_intervals_cover_at_the_stated_rate() -> None:
     truth = np.array([-0.6, 0.0, 0.6])
-    generator, inside, trials = np.random.default_rng(0), 0, 300
+    generator, inside, trials = np.random.default_rng(0), 0, 200
     for _ in range(trials):
         counted = tally(simulate_votes(90, truth, 0.6, generator))
         bounds = profile_intervals(counted, contrasts_to_mean(3), confidence=0.9)
         inside += int(((bounds[:, 0] <= truth) & (truth <= bounds[:, 1])).sum())
-    assert inside / (3 * trials) == pytest.approx(0.9, abs=0.035)
+    assert inside / (3 * trials) == pytest.approx(0.9, abs=0.04)
 
 
 def test_bootstrap_and_profile_agree_on_many_votes() -> None:

@@ -1,0 +1,71 @@
+"""Feature networks: called as published, repeatable, and loaded only from the file that was meant."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kinema.errors import CheckpointError
+from kinema.evaluate.features import I3DConfig, RandomFeaturesConfig, build_features
+
+
+class Detector(nn.Module):
+    """Stands in for I3D: same call, and features that show what arrived."""
+
+    def forward(self, video: Tensor, rescale: bool, resize: bool, return_features: bool) -> Tensor:
+        flags = float(rescale) + 10 * float(resize) + 100 * float(return_features)
+        shown = torch.stack([video.min(), video.max(), video[0, 0, -1, 0, 0], torch.tensor(flags)])
+        return shown[None]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "i3d.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(Detector()), str(path))
+    return path
+
+
+def frames(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (8, 48, 64, 3), dtype=np.uint8)
+
+
+def test_i3d_gets_pixels_of_0_to_255_and_the_published_flags(weights: Path) -> None:
+    network = build_features(I3DConfig(path=weights))
+    pixels = frames()
+    assert network(pixels).tolist() == [pixels.min(), pixels.max(), pixels[-1, 0, 0, 0], 111]
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() in network.name
+
+
+def test_a_wrong_missing_or_foreign_file_is_not_loaded(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="expected 00; not loaded"):
+        build_features(I3DConfig(path=weights, sha256="00"))
+    with pytest.raises(CheckpointError, match="no such file"):
+        build_features(I3DConfig(path=tmp_path / "none.pt"))
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(CheckpointError, match="not a TorchScript file") as caught:
+        build_features(I3DConfig(path=tmp_path / "text.pt"))
+    assert "\n" not in str(caught.value)
+
+
+def test_random_features_are_fixed_by_the_seed_and_tell_videos_apart() -> None:
+    one, again, other = (build_features(RandomFeaturesConfig(seed=seed)) for seed in (0, 0, 1))
+    assert (one(frames()) == again(frames())).all()
+    assert one.name != other.name
+    assert np.abs(one(frames()) - other(frames())).max() > 1e-3
+    smooth = np.full((8, 48, 64, 3), 120, dtype=np.uint8)
+    assert np.linalg.norm(one(frames()) - one(smooth)) > 3 * np.linalg.norm(one(frames()) - one(frames(1)))
+
+
+def test_random_features_see_the_order_of_frames() -> None:
+    network = build_features(RandomFeaturesConfig())
+    ramp = np.stack([np.full((32, 32, 3), 20 * n, np.uint8) for n in range(8)])
+    shuffled = ramp[[3, 0, 6, 1, 7, 2, 5, 4]]
+    assert np.abs(network(ramp) - network(shuffled)).max() > 1e-3
