@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
-from kinema.errors import DatasetError
+from kinema.errors import ConfigError, DatasetError
+from kinema.evaluate.lpips import ALEXNET, Lpips
 from kinema.evaluate.metrics import EvaluateConfig, evaluate
 from kinema.evaluate.sampling import Sampling
 from kinema.video.writer import write_video
@@ -90,6 +94,33 @@ def test_videos_too_short_for_the_protocol_and_unmatched_names_are_errors(
         (renamed / f"other-{path.name}").write_bytes(path.read_bytes())
     with pytest.raises(DatasetError, match="no video shares its name"):
         evaluate(folders["near"], renamed, tmp_path / "out", CONFIG)
+
+
+def test_lpips_joins_the_pairs_when_weights_are_given(folders: dict[str, Path], tmp_path: Path) -> None:
+    weights = tmp_path / "alex.safetensors"
+    save_file({key: value.clone() for key, value in Lpips(ALEXNET).state_dict().items()}, weights)
+    config = replace(CONFIG, lpips=weights, most_frames=2)
+    same = evaluate(folders["real"], folders["real"], tmp_path / "out", config)
+    assert same["metrics"]["lpips"]["value"] == 0
+
+
+def test_a_camera_motion_that_a_sidecar_asks_for_is_checked(tmp_path: Path) -> None:
+    rough = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    whole = cv2.resize(rough, (192, 128), interpolation=cv2.INTER_CUBIC)
+    frames = np.stack([whole[:96, 2 * n : 2 * n + 128] for n in range(8)])
+    for name, wish in (("a", "pan_right"), ("b", "zoom_in"), ("c", None)):
+        write_video(tmp_path / "pans" / f"{name}.mp4", frames, 8.0)
+        if wish:
+            (tmp_path / "pans" / f"{name}.mp4.json").write_text(json.dumps({"camera_motion": wish}))
+    obeyed = evaluate(tmp_path / "pans", None, tmp_path / "out")["metrics"]["camera_motion_obeyed"]
+    assert (obeyed["value"], obeyed["videos"]) == (0.5, 2)
+
+
+def test_pairs_need_references(folders: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="add --against"):
+        evaluate(folders["real"], None, tmp_path, CONFIG)
+    with pytest.raises(ValueError, match="set paired"):
+        EvaluateConfig(lpips=tmp_path / "w.safetensors")
 
 
 def test_the_config_refuses_nonsense() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kinema import __version__
-from kinema.errors import DatasetError, DecodeError
+from kinema.errors import ConfigError, DatasetError, DecodeError
 from kinema.evaluate import temporal_metrics as temporal
 from kinema.evaluate.features import FeatureNetwork, FeaturesConfig, RandomFeaturesConfig, build_features
 from kinema.evaluate.frechet import (
@@ -22,10 +22,11 @@ from kinema.evaluate.frechet import (
     kernel_distance,
     mean_estimate,
 )
+from kinema.evaluate.lpips import Lpips, load_lpips, lpips
 from kinema.evaluate.protocol import Protocol
 from kinema.evaluate.reference_metrics import psnr, ssim
 from kinema.evaluate.report import write_result
-from kinema.evaluate.sampling import Sampling, Span, cover_crop, digest, find_spans, native, sample
+from kinema.evaluate.sampling import Sampling, Span, cover_crop, digest, find_spans, native, sample, sidecar
 from kinema.files import writable_folder
 from kinema.progress import Progress, Silent
 from kinema.shapes import Size
@@ -36,12 +37,13 @@ Table = dict[str, Float[np.ndarray, " n"]]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """`paired`: PSNR and SSIM against the video of the same name. `most_frames` bounds what the per-video
-    metrics look at. `features` decides the Fréchet distance's name and meaning."""
+    """`paired`: PSNR and SSIM against the video of the same name, and LPIPS where its weights are given.
+    `most_frames` bounds what the per-video metrics look at. `features` decides what a distance means."""
 
     sampling: Sampling = field(default_factory=Sampling)
     features: FeaturesConfig = field(default_factory=RandomFeaturesConfig)
     paired: bool = False
+    lpips: Path | None = None
     most_frames: int = 240
     bootstraps: int = 200
     confidence: float = 0.95
@@ -50,6 +52,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.most_frames < 1 or self.bootstraps < 0 or not 0 < self.confidence < 1:
             raise ValueError(f"most_frames >= 1, bootstraps >= 0, 0 < confidence < 1 are needed, got {self}")
+        if self.lpips and not self.paired:
+            raise ValueError("lpips compares pairs: set paired as well")
 
 
 @dataclass
@@ -80,11 +84,15 @@ def evaluate(
     are in "skipped" with the reason; none left is a `DatasetError`.
     """
     config, progress = config or EvaluateConfig(), progress or Silent()
+    if against is None and (config.paired or config.lpips):
+        raise ConfigError(
+            "paired metrics and lpips need references: add --against with videos of the same names"
+        )
     writable_folder(out)
     skips = Skips()
     spans = find_spans(videos)
     tables = {"videos": video_table(spans, config, skips, progress)}
-    estimates = _means(tables["videos"], config)
+    estimates = _means(tables["videos"], config) | _camera_obeyed(spans, config, skips)
     protocol: dict[str, Any] = {"most_frames": config.most_frames}
     if against is not None:
         references = find_spans(against)
@@ -130,6 +138,21 @@ def video_metrics(frames: np.ndarray[Any, Any], fps: float) -> dict[str, float]:
         "motion_amount": temporal.motion_amount(little, fps),
         "appearance_drift": temporal.appearance_drift(little),
     }
+
+
+def _camera_obeyed(spans: list[Span], config: EvaluateConfig, skips: Skips) -> dict[str, Estimate]:
+    """Share of the videos whose sidecar asks for a camera motion (key "camera_motion") that show it."""
+    wanted = [(span, sidecar(span.path).get("camera_motion")) for span in spans]
+    obeyed = []
+    for span, name in wanted:
+        found = (
+            skips.attempt(span, partial(native, most=config.most_frames, widest=temporal.FLOW_WIDTH))
+            if name
+            else None
+        )
+        if found is not None:
+            obeyed.append(float(temporal.camera_motion(found[0]) == name))
+    return _means({"camera_motion_obeyed": np.array(obeyed)}, config) if obeyed else {}
 
 
 def _means(table: Table, config: EvaluateConfig) -> dict[str, Estimate]:
@@ -191,28 +214,27 @@ def _paired(
             f"no video shares its name with a reference (for example {spans[0].name} and "
             f"{references[0].name}); name each pair alike, or leave paired off"
         )
+    network = load_lpips(config.lpips) if config.lpips else None
     rows = [
-        skips.attempt(span, partial(pair_metrics, other=by_name[span.name], most=config.most_frames))
+        skips.attempt(span, partial(pair_metrics, other=by_name[span.name], config=config, network=network))
         for span in matched
     ]
-    table = {
-        name: np.array([row[name] for row in rows if row is not None])
-        for name in ("psnr", "ssim", "first_frame_fidelity")
-    }
-    if not len(table["psnr"]):
+    found = [row for row in rows if row is not None]
+    if not found:
         raise DatasetError(f"no pair can be judged; the first: {next(iter(skips.reasons.values()))}")
-    return _means(table, config)
+    return _means({name: np.array([row[name] for row in found]) for name in found[0]}, config)
 
 
-def pair_metrics(span: Span, other: Span, most: int) -> dict[str, float]:
+def pair_metrics(span: Span, other: Span, config: EvaluateConfig, network: Lpips | None) -> dict[str, float]:
     """Frames are matched one to one from the start, and the reference is brought to the video's size."""
-    frames, _ = native(span, most)
-    reference, _ = native(other, most)
+    frames, _ = native(span, config.most_frames)
+    reference, _ = native(other, config.most_frames)
     both = min(len(frames), len(reference))
     height, width = frames.shape[1:3]
     frames, reference = frames[:both], cover_crop(reference[:both], Size(height=height, width=width))
-    return {
+    metrics = {
         "psnr": psnr(frames, reference),
         "ssim": ssim(frames, reference),
         "first_frame_fidelity": temporal.first_frame_fidelity(frames, reference[0]),
     }
+    return metrics if network is None else metrics | {"lpips": lpips(network, frames, reference)}

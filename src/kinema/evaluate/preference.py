@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -204,27 +203,6 @@ def _warnings(counted: Tally, strengths: Strengths) -> list[str]:
         f"{what}: the likelihood has no finite maximum; half a vote each way was added to every "
         "compared pair, and the exact intervals are open on one side"
     ]
-
-
-def benchmark(
-    votes: int = 20_000, models: int = 10, bootstraps: int = 1000, seed: int = 0
-) -> dict[str, float]:
-    """Seconds for a Davidson fit, its bootstrap, the exact intervals and Elo, on simulated votes."""
-    cast = simulate_votes(votes, np.linspace(-1, 1, models), 0.5, np.random.default_rng(seed))
-    generator = np.random.default_rng(seed)
-    counted = tally(cast)
-    figures = {}
-
-    def timed(name: str, work: Any) -> None:  # noqa: ANN401  (any callable without arguments)
-        begin = time.perf_counter()
-        work()
-        figures[name] = time.perf_counter() - begin
-
-    timed("fit_s", lambda: fit(tally(cast)))
-    timed("bootstrap_s", lambda: bootstrap(bootstrap_counts(counted, bootstraps, generator), counted))
-    timed("exact_intervals_s", lambda: profile_intervals(counted, contrasts_to_mean(models)))
-    timed("elo_s", lambda: elo(cast, counted.models))
-    return figures
 
 
 def simulate_votes(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,6 +83,18 @@ def sample(span: Span, sampling: Sampling) -> UInt8[np.ndarray, "t h w 3"]:
             f"{sampling.fps:g} fps; judge with fewer frames"
         )
     return cover_crop(read_frames(span.path, [float(time) for time in times]), sampling.size)
+
+
+def sidecar(video: Path) -> dict[str, Any]:
+    """What `<video>.json` beside a video states; empty without one."""
+    path = video.with_name(video.name + ".json")
+    if not path.is_file():
+        return {}
+    try:
+        stated = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DatasetError(f"{path}: not JSON ({error}); correct or delete it") from error
+    return stated if isinstance(stated, dict) else {}
 
 
 def digest(spans: list[Span]) -> str:

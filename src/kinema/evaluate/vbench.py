@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kinema.errors import DatasetError
-from kinema.evaluate.sampling import find_spans
+from kinema.evaluate.sampling import find_spans, sidecar
 from kinema.files import atomic_path, writable_folder, write_text
 
 LONGEST_STEM = 180
@@ -30,14 +30,10 @@ def prompted_videos(folder: Path) -> list[Prompted]:
 
 
 def _prompt(video: Path) -> str:
-    for sidecar in (video.with_name(video.name + ".json"), video.with_suffix(".json")):
-        if sidecar.is_file():
-            try:
-                prompt = json.loads(sidecar.read_text(encoding="utf-8"))["prompt"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise DatasetError(f'{sidecar}: no prompt in it; write {{"prompt": "..."}}') from error
-            return str(prompt).strip()
-    raise DatasetError(f"{video}: no sidecar {video.name}.json that states its prompt; write one")
+    prompt = str(sidecar(video).get("prompt", "")).strip()
+    if not prompt:
+        raise DatasetError(f'{video}: no prompt; write {{"prompt": "..."}} into {video.name}.json beside it')
+    return prompt
 
 
 def export_vbench(folder: Path, out: Path) -> dict[str, Any]:
