@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from kinema.evaluate.bradley_terry import (
+    ETA_OFF,
     fit,
     fit_counts,
     has_maximum,
     log_likelihood,
+    maximise,
     outcome_probabilities,
+    start_eta,
 )
 from kinema.evaluate.preference import simulate_votes
 from kinema.evaluate.tally import Tally, tally
@@ -109,12 +112,28 @@ def test_no_neighbour_is_likelier() -> None:
         ({(0, 1): (0, 0, 5)}, False),
         ({(0, 1): (2, 0, 0), (1, 2): (2, 0, 0), (0, 2): (0, 2, 0)}, True),
         ({(0, 1): (2, 0, 0), (1, 2): (0, 0, 2), (0, 2): (0, 0, 2)}, False),
+        ({(0, 1): (2, 0, 4), (0, 2): (2, 0, 2), (1, 2): (0, 1, 1)}, True),
         ({(0, 1): (5, 5, 0), (1, 2): (5, 0, 0)}, False),
     ],
 )
 def test_when_the_likelihood_has_a_maximum(cells, finite: bool) -> None:
     table = counted(cells)
     assert has_maximum(table.counts[None], table.pairs, len(table.models)).tolist() == [finite]
+
+
+def test_the_condition_agrees_with_where_newton_goes() -> None:
+    generator = np.random.default_rng(0)
+    pairs = np.array([[0, 1], [0, 2], [1, 2]])
+    outcomes = {True: 0, False: 0}
+    for counts in generator.poisson(0.8, size=(300, 1, 3, 3)).astype(float):
+        if (counts.sum(axis=2) > 0).sum() < 2:
+            continue
+        finite = bool(has_maximum(counts, pairs, 3)[0])
+        theta, eta, _ = maximise(counts, pairs, np.zeros((1, 3)), start_eta(counts))
+        runs_off = np.abs(theta).max() > 8 or (eta[0] > ETA_OFF and abs(eta[0]) > 8)
+        assert finite != runs_off, counts
+        outcomes[finite] += 1
+    assert min(outcomes.values()) > 50
 
 
 def test_a_model_that_always_wins_gets_a_finite_flagged_rating() -> None:

@@ -53,17 +53,28 @@ def prepare(counts: Float[np.ndarray, "b p 3"], ties: Ties) -> Float[np.ndarray,
 def has_maximum(
     counts: Float[np.ndarray, "b p 3"], pairs: Int[np.ndarray, "p 2"], size: int
 ) -> Bool[np.ndarray, " b"]:
-    """Whether the likelihood has a finite maximum (Ford 1957: no group always wins or always loses).
-
-    With ties, additionally a cycle of wins is asked for: without one, larger ties and larger gaps can
-    raise the likelihood together for ever.
-    """
+    """Whether the likelihood has a finite maximum: no group always wins or always loses (Ford 1957), and
+    the tie parameter cannot grow together with the gaps for ever."""
     wins = _edges(counts[..., FIRST] > 0, counts[..., SECOND] > 0, pairs, size)
     tied = counts[..., TIE] > 0
     either = wins | _edges(tied, tied, pairs, size)
-    joined = np.all(reachable(either) | np.eye(size, dtype=bool), axis=(-2, -1))
+    finite = np.all(reachable(either) | np.eye(size, dtype=bool), axis=(-2, -1))
     cycle = np.diagonal(reachable(wins), axis1=-2, axis2=-1).any(axis=-1)
-    return np.asarray(joined & (cycle | ~tied.any(axis=-1)))
+    doubtful = finite & ~cycle & tied.any(axis=-1)
+    finite[doubtful] = ~_ties_can_grow(wins[doubtful], either[doubtful])
+    return np.asarray(finite)
+
+
+def _ties_can_grow(
+    wins: Bool[np.ndarray, "b m m"], either: Bool[np.ndarray, "b m m"]
+) -> Bool[np.ndarray, " b"]:
+    """Whether some gaps grow as fast as the tie parameter and still explain all votes: at least 1 unit where
+    there was a win, at most 1 where there was a tie. Such differences exist unless a cycle is negative."""
+    tied = either & np.swapaxes(either, 1, 2)
+    most = np.where(np.swapaxes(wins, 1, 2), -1.0, np.where(tied, 1.0, np.inf))
+    for middle in range(most.shape[-1]):
+        most = np.minimum(most, most[:, :, middle, None] + most[:, middle, None, :])
+    return np.asarray((np.diagonal(most, axis1=1, axis2=2) >= 0).all(axis=-1))
 
 
 def _edges(
