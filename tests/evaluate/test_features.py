@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kinema.errors import CheckpointError
-from kinema.evaluate.features import I3DConfig, RandomFeaturesConfig, build_features
+from kinema.evaluate.features import I3DConfig, InceptionConfig, RandomFeaturesConfig, build_features
 
 
 class Detector(nn.Module):
@@ -24,13 +24,23 @@ class Detector(nn.Module):
         return shown[None]
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "i3d.pt"
+class FrameDetector(nn.Module):
+    """Stands in for Inception."""
+
+    def forward(self, image: Tensor, return_features: bool) -> Tensor:
+        return torch.stack([image[0, 0, 0, 0].float(), torch.tensor(float(return_features))])[None]
+
+
+def save_script(network: nn.Module, path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.script(Detector()), str(path))
+        torch.jit.save(torch.jit.script(network), str(path))
     return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_script(Detector(), tmp_path_factory.mktemp("weights") / "i3d.pt")
 
 
 def frames(seed: int = 0) -> np.ndarray:
@@ -42,6 +52,13 @@ def test_i3d_gets_pixels_of_0_to_255_and_the_published_flags(weights: Path) -> N
     pixels = frames()
     assert network(pixels).tolist() == [pixels.min(), pixels.max(), pixels[-1, 0, 0, 0], 111]
     assert hashlib.sha256(weights.read_bytes()).hexdigest() in network.name
+
+
+def test_inception_gets_the_middle_frame(tmp_path: Path) -> None:
+    network = build_features(InceptionConfig(path=save_script(FrameDetector(), tmp_path / "inception.pt")))
+    pixels = frames()
+    assert network(pixels).tolist() == [pixels[4, 0, 0, 0], 1]
+    assert network.name.startswith("inception-torchscript middle frame")
 
 
 def test_a_wrong_missing_or_foreign_file_is_not_loaded(weights: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_what_is_appended_is_read_back_with_its_provenance(tmp_path: Path) -> No
         video_a="aa",
         video_b="bb",
         shown_first="b",
-        seconds_s=3.5,
+        took_s=3.5,
         check_passed=True,
         cast_at="2024-05-01T10:00:00Z",
     )

@@ -43,6 +43,15 @@ class I3DConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InceptionConfig:
+    """A TorchScript file of the Inception network that the published Fréchet inception distances use, called
+    with `return_features=True` on the middle frame of each video. The warning of `I3DConfig` holds."""
+
+    path: Path
+    sha256: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RandomFeaturesConfig:
     """A fixed, untrained 3-D convolution network drawn from `seed`: offline, and not comparable with any
     published Fréchet video distance."""
@@ -51,7 +60,7 @@ class RandomFeaturesConfig:
     width: int = 64
 
 
-FeaturesConfig = I3DConfig | RandomFeaturesConfig
+FeaturesConfig = I3DConfig | InceptionConfig | RandomFeaturesConfig
 
 
 def build_features(config: FeaturesConfig) -> FeatureNetwork:
@@ -59,6 +68,8 @@ def build_features(config: FeaturesConfig) -> FeatureNetwork:
     match config:
         case I3DConfig():
             return TorchScriptI3D(config)
+        case InceptionConfig():
+            return TorchScriptInception(config)
         case RandomFeaturesConfig():
             return RandomFeatures(config)
 
@@ -67,27 +78,44 @@ class TorchScriptI3D:
     """400 features a video, as the Fréchet video distance is defined on."""
 
     def __init__(self, config: I3DConfig) -> None:
-        if not config.path.is_file():
-            raise CheckpointError(
-                f"{config.path}: no such file; give the I3D TorchScript weights by their path"
-            )
-        found = hashlib.sha256(config.path.read_bytes()).hexdigest()
-        if config.sha256 and found != config.sha256.lower():
-            raise CheckpointError(f"{config.path}: sha256 is {found}, expected {config.sha256}; not loaded")
-        try:
-            with warnings.catch_warnings():  # the published weights exist in this deprecated format only
-                warnings.simplefilter("ignore", DeprecationWarning)
-                self.network = torch.jit.load(str(config.path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise CheckpointError(f"{config.path}: not a TorchScript file ({reason})") from error
-        self.name = f"i3d-torchscript sha256 {found}"
+        self.network, digest = _load_torchscript(config.path, config.sha256)
+        self.name = f"i3d-torchscript sha256 {digest}"
 
     @torch.no_grad()
     def __call__(self, frames: UInt8[np.ndarray, "t h w 3"]) -> Float[np.ndarray, " d"]:
         video = rearrange(torch.from_numpy(frames).float(), "t h w c -> 1 c t h w")
         features = self.network(video, rescale=True, resize=True, return_features=True)
         return np.asarray(features.reshape(-1).double().numpy())
+
+
+class TorchScriptInception:
+    """2048 features of a video's middle frame, as the Fréchet inception distance is defined on."""
+
+    def __init__(self, config: InceptionConfig) -> None:
+        self.network, digest = _load_torchscript(config.path, config.sha256)
+        self.name = f"inception-torchscript middle frame sha256 {digest}"
+
+    @torch.no_grad()
+    def __call__(self, frames: UInt8[np.ndarray, "t h w 3"]) -> Float[np.ndarray, " d"]:
+        image = rearrange(torch.from_numpy(frames[len(frames) // 2]), "h w c -> 1 c h w")
+        features = self.network(image, return_features=True)
+        return np.asarray(features.reshape(-1).double().numpy())
+
+
+def _load_torchscript(path: Path, sha256: str) -> tuple[torch.jit.ScriptModule, str]:
+    """The program in `path`, and the file's sha256, which must be the one expected when that is given."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; give the TorchScript weights by their path")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if sha256 and found != sha256.lower():
+        raise CheckpointError(f"{path}: sha256 is {found}, expected {sha256}; not loaded")
+    try:
+        with warnings.catch_warnings():  # the published weights exist in this deprecated format only
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return torch.jit.load(str(path), map_location="cpu").eval(), found  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{path}: not a TorchScript file ({reason})") from error
 
 
 @dataclass

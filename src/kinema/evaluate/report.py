@@ -1,4 +1,4 @@
-"""Results of an evaluation as files: JSON for programs, Markdown and histograms for people."""
+"""Results for people: Markdown and histograms beside the JSON, and rankings as tables."""
 
 from __future__ import annotations
 
@@ -47,6 +47,33 @@ def markdown(result: dict[str, Any], plots: list[str]) -> str:
     if result["skipped"]:
         lines += ["", "Not judged:", "", *(f"- {reason}" for reason in result["skipped"].values())]
     return "\n".join(lines) + "\n"
+
+
+def ranking_text(result: dict[str, Any]) -> str:
+    """What `fit_votes` found, as Markdown tables by axis."""
+    lines = [f"{result['votes']} votes from {result['votes_file']}"]
+    if result["excluded_voters"]:
+        lines.append(f"left out for failed attention checks: {', '.join(result['excluded_voters'])}")
+    for axis, found in result["axes"].items():
+        lines += [
+            "",
+            f"## {axis}: {found['votes']} votes, {found['tie_rate']:.0%} ties, "
+            f"{found['both_bad_rate']:.0%} of all both bad",
+            "",
+            "| rank | model | rating | exact interval | Elo | wins | losses | ties |",
+            "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+            *(_rank_row(row) for row in found["models"]),
+            *(f"\nWarning: {warning}" for warning in found["warnings"]),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _rank_row(row: dict[str, Any]) -> str:
+    low, high = ("open" if end is None else f"{end:.0f}" for end in row["exact_interval"])
+    return (
+        f"| {row['rank']} | {row['model']} | {row['davidson']:.0f} | {low} … {high} | {row['elo']:.1f} "
+        f"| {row['wins']} | {row['losses']} | {row['ties']} |"
+    )
 
 
 def _row(name: str, estimate: dict[str, Any]) -> str:

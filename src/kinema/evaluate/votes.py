@@ -26,7 +26,7 @@ class VoteError(KinemaError):
 class Vote:
     """One answer on one axis. `outcome` speaks of `model_a` and `model_b`, not of left and right.
 
-    `shown_first` ("a" or "b") is the model whose video was shown on the left or first. `seconds_s` is the
+    `shown_first` ("a" or "b") is the model whose video was shown on the left or first. `took_s` is the
     time taken. `check_passed` is None except on attention checks, whose votes never enter a ranking.
     `vote_id` is chosen by the writer; the store counts an id once, so a repeated request is harmless.
     """
@@ -41,7 +41,7 @@ class Vote:
     video_a: str = ""
     video_b: str = ""
     shown_first: str = ""
-    seconds_s: float | None = None
+    took_s: float | None = None
     check_passed: bool | None = None
     cast_at: str = ""
 
