@@ -109,6 +109,8 @@ def test_resampling_voters_and_no_bootstraps() -> None:
     ]
     people = rank(votes, PreferenceConfig(bootstraps=50, elo_orders=5, resample="voters"))
     assert people["models"][0]["bootstrap_interval"][0] < people["models"][0]["davidson"]
+    with pytest.raises(VoteError, match="add a voter column"):
+        rank(votes[:6], PreferenceConfig(bootstraps=50, elo_orders=5, resample="voters"))
     none = rank(votes, PreferenceConfig(bootstraps=0, elo_orders=5))
     assert none["models"][0]["bootstrap_interval"] is None
 

@@ -45,7 +45,8 @@ def elo(
     ratings = np.full((config.orders, len(models)), config.start)
     for begin in range(0, config.orders, block):
         part = ratings[begin : begin + block]
-        orders = generator.permuted(np.tile(np.arange(len(votes), dtype=np.int32), (len(part), 1)), axis=1)
+        orders = np.tile(np.arange(len(votes), dtype=np.int32)[:, None], (1, len(part)))
+        generator.permuted(orders, axis=0, out=orders)
         _play(part, games, orders, config.k)
     return ratings
 
@@ -57,14 +58,18 @@ class _Games:
     score: Float[np.ndarray, " n"]
 
 
-def _play(ratings: Float[np.ndarray, "s m"], games: _Games, orders: Int[np.ndarray, "s n"], k: float) -> None:
-    """Update `ratings` in place, one vote of every order at a time."""
+def _play(ratings: Float[np.ndarray, "s m"], games: _Games, orders: Int[np.ndarray, "n s"], k: float) -> None:
+    """Update `ratings` in place, one vote of every order at a time; in-place arithmetic is half the time."""
     flat = ratings.reshape(-1)
     rows = np.arange(len(ratings)) * ratings.shape[1]
-    for vote in np.ascontiguousarray(orders.T).astype(np.intp, copy=False):
-        i, j = rows + games.first.take(vote), rows + games.second.take(vote)
-        rating_i, rating_j = flat.take(i), flat.take(j)
-        expected = 1.0 / (1.0 + np.exp((rating_j - rating_i) * NATURAL_PER_ELO))
-        change = k * (games.score.take(vote) - expected)
-        flat[i] = rating_i + change
-        flat[j] = rating_j - change
+    for vote in orders:
+        i, j = games.first.take(vote), games.second.take(vote)
+        i += rows
+        j += rows
+        first, second = flat.take(i), flat.take(j)
+        odds = np.exp((second - first) * NATURAL_PER_ELO)
+        change = games.score.take(vote)
+        change -= 1.0 / (1.0 + odds)
+        change *= k
+        flat[i] = first + change
+        flat[j] = second - change

@@ -149,6 +149,8 @@ def _bootstrap(
     if config.bootstraps == 0:
         return None, 0.0
     if config.resample == "voters":
+        if len({vote.voter for vote in votes}) < 2:
+            raise VoteError("resampling voters needs votes of two or more voters; add a voter column")
         resampled = bootstrap_voters(votes, counted, config.bootstraps, generator)
     else:
         resampled = bootstrap_counts(counted, config.bootstraps, generator)

@@ -99,7 +99,10 @@ def sidecar(video: Path) -> dict[str, Any]:
 
 def digest(spans: list[Span]) -> str:
     """Names a set of videos by their names, sizes and spans, wherever it lies."""
-    rows = [f"{span.name}:{span.path.stat().st_size}:{span.start_s}:{span.end_s}" for span in spans]
+    sizes = [span.path.stat().st_size if span.path.exists() else 0 for span in spans]
+    rows = [
+        f"{span.name}:{size}:{span.start_s}:{span.end_s}" for span, size in zip(spans, sizes, strict=True)
+    ]
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 
