@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -13,10 +12,12 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from kinema.errors import CheckpointError
+
+FLOOR = 1e-2  # in pixels of [-1, 1]: about one grey level, what 8-bit rounding leaves in a flat video
 
 
 class FeatureNetwork(Protocol):
@@ -52,15 +53,15 @@ class InceptionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomFeaturesConfig:
-    """A fixed, untrained 3-D convolution network drawn from `seed`: offline, and not comparable with any
-    published Fréchet video distance."""
+class BandEnergiesConfig:
+    """Log energies of fixed random filters from `seed`, untrained, offline: sees sharpness, noise, contrast
+    and motion, not colour and not content. Not comparable with any published Fréchet video distance."""
 
     seed: int = 0
-    width: int = 64
+    filters: int = 16
 
 
-FeaturesConfig = I3DConfig | InceptionConfig | RandomFeaturesConfig
+FeaturesConfig = I3DConfig | InceptionConfig | BandEnergiesConfig
 
 
 def build_features(config: FeaturesConfig) -> FeatureNetwork:
@@ -70,8 +71,8 @@ def build_features(config: FeaturesConfig) -> FeatureNetwork:
             return TorchScriptI3D(config)
         case InceptionConfig():
             return TorchScriptInception(config)
-        case RandomFeaturesConfig():
-            return RandomFeatures(config)
+        case BandEnergiesConfig():
+            return BandEnergies(config)
 
 
 class TorchScriptI3D:
@@ -118,36 +119,35 @@ def _load_torchscript(path: Path, sha256: str) -> tuple[torch.jit.ScriptModule, 
         raise CheckpointError(f"{path}: not a TorchScript file ({reason})") from error
 
 
-@dataclass
-class RandomFeatures:
-    """Means and deviations over place and time of rectified random convolutions at three scales."""
+class BandEnergies:
+    """Log root-mean-square of filter responses at three scales, and mean and deviation of each colour.
 
-    config: RandomFeaturesConfig
-    name: str = field(init=False)
+    Half of the filters see one frame (sum zero over place), half the change between two frames. Energies are
+    compared in ratio: a blur that takes away a small but telling energy counts as much as added noise.
+    """
 
-    def __post_init__(self) -> None:
-        generator = torch.Generator().manual_seed(self.config.seed)
-        width = self.config.width
-        shapes = [(width, 3, 3, 5, 5), (width, width, 3, 3, 3), (width, width, 3, 3, 3)]
-        self.kernels = [_kernel(shape, generator) for shape in shapes]
-        self.name = f"random-convolutions-1 seed {self.config.seed} width {width}"
+    def __init__(self, config: BandEnergiesConfig) -> None:
+        generator = torch.Generator().manual_seed(config.seed)
+        still = torch.randn((config.filters, 3, 1, 5, 5), generator=generator)
+        still = still - still.mean(dim=(3, 4), keepdim=True)
+        change = torch.randn((config.filters, 3, 1, 5, 5), generator=generator)
+        self.kernels = [still / _norm(still), torch.cat([change, -change], dim=2) / _norm(change)]
+        self.name = f"random-band-energies-1 seed {config.seed} filters {config.filters}"
 
     @torch.no_grad()
     def __call__(self, frames: UInt8[np.ndarray, "t h w 3"]) -> Float[np.ndarray, " d"]:
         video = rearrange(torch.from_numpy(frames).float(), "t h w c -> 1 c t h w") / 127.5 - 1.0
-        maps = functional.interpolate(
-            video, size=(video.shape[2], 64, 64), mode="trilinear", align_corners=False
-        )
-        parts: list[Tensor] = []
-        for kernel in self.kernels:
-            padding = [side // 2 for side in kernel.shape[2:]]
-            maps = nn.functional.leaky_relu(functional.conv3d(maps, kernel, padding=padding), 0.1)
-            parts += [maps.mean(dim=(2, 3, 4)), maps.std(dim=(2, 3, 4))]
-            maps = functional.avg_pool3d(maps, (1, 2, 2))
-        return np.asarray(torch.cat(parts, dim=1).reshape(-1).double().numpy())
+        video = torch.cat([video, video[:, :, -1:]], dim=2) if len(frames) == 1 else video
+        video = functional.interpolate(video, size=(video.shape[2], 64, 64), mode="trilinear")
+        parts = [video.mean(dim=(2, 3, 4))[0], video.std(dim=(2, 3, 4))[0]]
+        for _ in range(3):
+            energies = [
+                functional.conv3d(video, kernel).square().mean(dim=(2, 3, 4))[0] for kernel in self.kernels
+            ]
+            parts += [0.5 * torch.log(energy + FLOOR**2) for energy in energies]
+            video = functional.avg_pool3d(video, (1, 2, 2))
+        return np.asarray(torch.cat(parts).double().numpy())
 
 
-def _kernel(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Gaussian filters that keep the scale of rectified maps (He 2015)."""
-    kernel: Tensor = torch.randn(shape, generator=generator) * (2.0 / math.prod(shape[1:])) ** 0.5
-    return kernel
+def _norm(kernel: Tensor) -> Tensor:
+    return kernel.square().sum(dim=(1, 2, 3, 4), keepdim=True).sqrt()

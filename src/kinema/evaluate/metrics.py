@@ -14,7 +14,7 @@ from jaxtyping import Float
 from kinema import __version__
 from kinema.errors import ConfigError, DatasetError, DecodeError
 from kinema.evaluate import temporal_metrics as temporal
-from kinema.evaluate.features import FeatureNetwork, FeaturesConfig, RandomFeaturesConfig, build_features
+from kinema.evaluate.features import BandEnergiesConfig, FeatureNetwork, FeaturesConfig, build_features
 from kinema.evaluate.frechet import (
     Estimate,
     distance_estimate,
@@ -41,7 +41,7 @@ class EvaluateConfig:
     `most_frames` bounds what the per-video metrics look at. `features` decides what a distance means."""
 
     sampling: Sampling = field(default_factory=Sampling)
-    features: FeaturesConfig = field(default_factory=RandomFeaturesConfig)
+    features: FeaturesConfig = field(default_factory=BandEnergiesConfig)
     paired: bool = False
     lpips: Path | None = None
     most_frames: int = 240
