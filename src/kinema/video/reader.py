@@ -112,6 +112,7 @@ class Reader:
                 yield picture
                 index, last_s = index + 1, picture.pts_s
             raw = self._next_raw(index, last_s)
+        self._check_complete(index)
 
     def pictures_at(self, times_s: Sequence[float]) -> Iterator[Picture]:
         """The picture on display at each time; `times_s` ascending. Past the end it is the last picture."""
@@ -180,6 +181,16 @@ class Reader:
         if time.monotonic() > self._deadline:
             raise DecodeError(
                 f"{self.path}: decoding took more than {self._limits.max_seconds:g} s (max_seconds)"
+            )
+
+    def _check_complete(self, frames: int) -> None:
+        """A demuxer may end quietly where the file was cut off; its index knows better."""
+        index = self._stream.index_entries
+        end = max((entry.pos + entry.size for entry in index[-2:]), default=0) if len(index) else 0
+        if end > self.path.stat().st_size:
+            raise DecodeError(
+                f"{self.path}: damaged: decoding stopped after {frames} frames: the file is cut off "
+                f"({self.path.stat().st_size} of at least {end} bytes)"
             )
 
     def _check_size(self) -> None:

@@ -47,7 +47,7 @@ def _small_plane(plane: av.video.plane.VideoPlane, bits: int, width: int, height
     dtype: np.dtype[Any] = np.dtype(np.uint8 if bits == 8 else np.uint16)
     rows = np.frombuffer(memoryview(plane), dtype).reshape(-1, plane.line_size // dtype.itemsize)
     step = max(plane.height // (_ROWS_PER_OUTPUT * height), 1)
-    small = cv2.resize(
+    small: NDArray[Any] = cv2.resize(
         rows[: plane.height : step, : plane.width], (width, height), interpolation=cv2.INTER_AREA
     )
-    return np.asarray(small if bits == 8 else small >> (bits - 8), np.uint8)
+    return np.asarray(small >> (bits - 8) if bits > 8 else small, np.uint8)
