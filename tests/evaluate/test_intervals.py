@@ -52,6 +52,21 @@ def test_a_model_that_always_wins_has_a_lower_limit_only(wins: int) -> None:
     assert profile_intervals(two_models(0, wins), GAP)[0] == pytest.approx([-np.inf, -low], abs=1e-6)
 
 
+def test_a_model_that_lost_both_its_votes_has_an_upper_limit_only() -> None:
+    """Here the corrected estimate lies above that limit."""
+    counted = Tally(
+        models=("x", "y", "z"),
+        pairs=np.array([[0, 1], [0, 2], [1, 2]]),
+        counts=np.array([[1, 0, 0], [0, 0, 1], [0, 1, 0]], dtype=float),
+        both_bad=np.zeros(3),
+    )
+    bounds = profile_intervals(counted, contrasts_to_mean(3))
+    assert np.isneginf(bounds[1, 0])
+    assert bounds[1, 1] == pytest.approx(-1.29, abs=0.01)
+    assert np.isposinf(bounds[[0, 2], 1]).all()
+    assert np.isfinite(bounds[[0, 2], 0]).all()
+
+
 def test_only_ties_set_no_limit_because_the_tie_parameter_explains_them_all() -> None:
     assert profile_intervals(two_models(0, 0, 12), GAP)[0].tolist() == [-np.inf, np.inf]
 

@@ -125,7 +125,7 @@ def _solve_end(
     profile: _Profile, centre: Float[np.ndarray, " c"], reach: Float[np.ndarray, " c"]
 ) -> Float[np.ndarray, " c"]:
     """Bracket by doubling, then false position on the root of the deviance, which is nearly linear."""
-    inner, inner_excess = _step_back(profile.excess, centre, reach)
+    inner, inner_excess = _inside(profile.excess, centre, reach)
     outer = inner + reach
     outer_excess = profile.excess(outer)
     for _ in range(12):
@@ -148,17 +148,17 @@ class _Bracket:
     high_excess: Float[np.ndarray, " c"]
 
 
-def _step_back(
+def _inside(
     excess: Excess, centre: Float[np.ndarray, " c"], reach: Float[np.ndarray, " c"]
 ) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:
-    """A point inside the interval. A corrected estimate may lie outside, on the finite side."""
+    """A point inside the interval; a corrected estimate may lie outside, on either side."""
     inner = centre.copy()
     inner_excess = excess(inner)
-    for _ in range(12):
+    for times in (-1.0, 1.0, -2.0, 2.0, -4.0, 4.0, -8.0, 8.0):
         outside = inner_excess >= 0
         if not outside.any():
             break
-        inner = np.where(outside, inner - reach, inner)
+        inner = np.where(outside, centre + times * reach, inner)
         inner_excess = excess(inner)
     return inner, inner_excess
 
