@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol
+from typing import Literal, Protocol
 
-from kinema.curate.workers import Budget, OverBudget, Result, Task, Worker, WorkerDied, wait_for_any
+from kinema.curate.pool import Pool
+from kinema.curate.workers import Budget, OverBudget, Result, Task, WorkerDied
 
 _MOST_WORKERS = 4  # decoding is soon bound by the disk
 
@@ -39,56 +39,12 @@ class LocalEngine:
         if self.workers == 0:
             yield from ((task, function(task)) for task in tasks)
             return
-        waiting = deque(tasks)
+        waiting = list(tasks)
         pool = Pool(function, budget, min(self.workers, max(len(waiting), 1)))
         try:
             yield from pool.run(waiting)
         finally:
             pool.close()
-
-
-class Pool(Generic[Task, Result]):
-    """Workers that stay for the next run; `close` ends them."""
-
-    def __init__(
-        self, function: Callable[[Task], Result], budget: Callable[[Task], Budget], workers: int
-    ) -> None:
-        self._budget = budget
-        self._workers = [Worker[Task, Result](function) for _ in range(workers)]
-
-    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Result | WorkerDied | OverBudget]]:
-        """A task whose process was killed is done again, alone, when the others are done: a death by lack of
-        memory may be another one's doing."""
-        died: deque[Task] = deque()
-        for task, outcome in self._pass(deque(tasks), self._workers):
-            if isinstance(outcome, WorkerDied):
-                died.append(task)
-            else:
-                yield task, outcome
-        for task in died:
-            yield from self._pass(deque([task]), self._workers[:1])
-
-    def _pass(
-        self, waiting: deque[Task], workers: list[Worker[Task, Result]]
-    ) -> Iterator[tuple[Task, Result | WorkerDied | OverBudget]]:
-        while True:
-            for worker in workers:
-                if waiting and not worker.busy:
-                    task = waiting.popleft()
-                    worker.begin(task, self._budget(task))
-            busy = [worker for worker in workers if worker.busy]
-            if not busy:
-                return
-            wait_for_any(busy)
-            for worker in busy:
-                task = worker.task  # type: ignore[assignment]  # a busy worker has one
-                if (outcome := worker.poll()) is not None:
-                    yield task, outcome
-
-    def close(self) -> None:
-        """Kill all processes."""
-        for worker in self._workers:
-            worker.end()
 
 
 def build_engine(kind: Literal["local", "ray"], workers: int | None, tasks: int) -> Engine:

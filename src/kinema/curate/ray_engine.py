@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from kinema.curate.engines import Pool
+from kinema.curate.pool import Pool
 from kinema.curate.workers import Budget, OverBudget, Result, Task, WorkerDied
 from kinema.errors import KinemaError
 
