@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ import numpy as np
 
 from kinema.curate.engines import Engine
 from kinema.curate.workers import Budget, OverBudget, WorkerDied
+from kinema.dataset.facts import NOWHERE, clip_facts
 from kinema.dataset.shards import Member, Packable, read_shard, write_shard
 from kinema.dataset.windows import grid_size, grid_times
 from kinema.errors import DecodeError
@@ -65,11 +66,6 @@ class Storage:
     not_stored: dict[str, str] = field(default_factory=dict)
 
 
-_NOWHERE: dict[str, Any] = dict.fromkeys(
-    item.name for item in fields(Clip) if item.name in {"shard", "offset", "size"} or "stored_" in item.name
-)
-
-
 def store_clips(
     out: Path,
     clips: list[Clip],
@@ -79,7 +75,7 @@ def store_clips(
 ) -> Storage:
     """Store the pixels of kept clips that are not stored yet; `run` gives the engine for so many tasks."""
     if config.mode == "span":
-        return Storage([replace(clip, **_NOWHERE) for clip in clips])
+        return Storage([replace(clip, **NOWHERE) for clip in clips])
     folder = out / ("copies" if config.mode == "copy" else "shards/staged")
     packed = _packed(out, config.key)
     kept = [clip for clip in clips if clip.kept and clip.clip_id not in packed]
@@ -118,12 +114,6 @@ def store_clip(clip: Clip, folder: Path, config: StorageConfig) -> str:
     facts = clip_facts(clip) | {"stored": stored, "storage": config.key}
     write_text(folder / f"{clip.clip_id}.json", json.dumps(facts, ensure_ascii=False, sort_keys=True))
     return ""
-
-
-def clip_facts(clip: Clip) -> dict[str, Any]:
-    """A clip's row for a JSON beside its pixels; `text` is its first caption."""
-    row = {name: value for name, value in asdict(clip).items() if name not in _NOWHERE}
-    return row | {"text": clip.captions[0].text if clip.captions else ""}
 
 
 def training_size(clip: Clip, side: int) -> Size:
@@ -189,14 +179,14 @@ def _staged(folder: Path, clip: Clip, key: str) -> Packable | None:
 def _copied(out: Path, folder: Path, clip: Clip, key: str) -> Clip:
     found = _staged(folder, clip, key)
     if found is None:
-        return replace(clip, **_NOWHERE)
+        return replace(clip, **NOWHERE)
     name, size = found.pixels.relative_to(out).as_posix(), found.pixels.stat().st_size
     return replace(clip, shard=name, offset=None, size=size, **_columns(found.facts))
 
 
 def _in_shard(clip: Clip, packed: dict[str, tuple[str, Member]]) -> Clip:
     if clip.clip_id not in packed:
-        return replace(clip, **_NOWHERE)
+        return replace(clip, **NOWHERE)
     shard, member = packed[clip.clip_id]
     return replace(clip, shard=shard, offset=member.offset, size=member.size, **_columns(member.facts))
 
