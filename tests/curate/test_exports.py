@@ -119,8 +119,8 @@ def test_another_export_in_the_folder_is_refused(dataset: Path, tmp_path: Path) 
     export(dataset, tmp_path / "out", "csv")
     with pytest.raises(OutputError, match="holds another export"):
         export(dataset, tmp_path / "out", "folder")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no clips in it"):
-        (tmp_path / "empty").mkdir()
         import_clips(tmp_path / "empty", tmp_path / "back")
     with pytest.raises(OutputError, match="is a dataset already"):
         import_clips(tmp_path / "out", dataset)

@@ -1,4 +1,4 @@
-"""A dataset folder in the forms of others: plain files, Open-Sora's CSV, WebDataset, a Hugging Face folder."""
+"""A dataset in the forms of others: plain files, Open-Sora's CSV, WebDataset, a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -27,21 +27,10 @@ from kinema.video.writer import Encoding
 
 Format: TypeAlias = Literal["folder", "csv", "webdataset", "huggingface"]
 
-OPEN_SORA_COLUMNS = [
-    "path",
-    "text",
-    "num_frames",
-    "width",
-    "height",
-    "aspect_ratio",
-    "resolution",
-    "text_len",
-    "aes",
-    "flow",
-    "match",
-    "fps",
-    "cmotion",
-]
+OPEN_SORA_COLUMNS = (
+    *("path", "text", "num_frames", "width", "height", "aspect_ratio", "resolution", "text_len"),
+    *("aes", "flow", "match", "fps", "cmotion"),
+)
 OWN_COLUMNS = ("clip_id", "source_path", "start_s", "end_s", "kinema")
 SETTINGS = "kinema-export.json"
 FACTS = "clips.jsonl"
@@ -198,7 +187,7 @@ def _groups(clips: Sequence[Exported]) -> Iterator[list[Exported]]:
 
 
 def _finish_huggingface(out: Path, clips: Sequence[Exported]) -> None:
-    """`metadata.jsonl` names a file and its columns; only videos, as `datasets` reads one kind in a folder."""
+    """`metadata.jsonl` names files and columns; only videos: `datasets` reads one kind in a folder."""
     names = ("clip_id", "text", "source_path", "start_s", "end_s", "fps", "motion_score", "camera_motion")
     rows = (
         {"file_name": item.pixels.relative_to(out).as_posix()} | {name: item.facts[name] for name in names}

@@ -1,4 +1,4 @@
-"""A clip's row as JSON beside its pixels, so that a file that travels alone still tells where it comes from."""
+"""A clip's row as JSON beside its pixels: a file that travels alone still tells where it comes from."""
 
 from __future__ import annotations
 
