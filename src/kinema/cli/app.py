@@ -26,6 +26,11 @@ GO_ON = {
 }
 
 
+# OpenMP's threads wait for each other in a busy loop. On a machine that does anything else besides, that
+# made a training step forty times slower; after so many turns they now sleep. Read when torch is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code. Errors of the outside world are one line on stderr."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
