@@ -27,6 +27,7 @@ from kinema.curate.quality import QualityConfig
 from kinema.curate.spans import SpanConfig
 from kinema.curate.storage import StorageConfig, remove_stale, store_clips
 from kinema.curate.workers import Budget, OverBudget, WorkerDied
+from kinema.files import exclusive, writable_folder
 from kinema.location import located
 from kinema.manifest import Clip, Source, read_clips
 from kinema.progress import Progress, Silent
@@ -114,8 +115,15 @@ def curate(
 
     Sources are only read. Raises `DatasetError` for inputs that are missing or hold no footage.
     """
-    started, progress = time.monotonic(), progress or Silent()
     paths = discover(inputs, out)
+    with exclusive(writable_folder(out)):
+        return _curate(inputs, paths, out, config, progress or Silent())
+
+
+def _curate(
+    inputs: Sequence[Path | str], paths: list[Path], out: Path, config: CurateConfig, progress: Progress
+) -> CurateSummary:
+    started = time.monotonic()
     captions = CaptionSource(_caption_config(inputs, config.captions))
     captions.check(paths)
     ledger = Ledger(out, config.analysis, config.filters, captions)

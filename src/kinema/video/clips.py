@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
+from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 
 import av
+import av.error
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from kinema.errors import OutputError
 from kinema.location import Located
 from kinema.shapes import Size
 from kinema.video.container import Limits, one_line_errors, open_container, video_stream
@@ -55,13 +57,23 @@ def copy_span(source: Located, start_s: float, end_s: float | None, target: Path
             return None
         begin = packets[0][0]
         end = stop if stop is not None else max(time + (packet.duration or 0) for time, packet in packets)
-        with closing(av.open(f"file:{target}", "w")) as output:
+        _mux(stream, packets, target)
+    return Span(begin * tick_s - info.start_s, end * tick_s - info.start_s, len(packets))
+
+
+def _mux(stream: VideoStream, packets: list[tuple[int, Packet[VideoStream]]], target: Path) -> None:
+    begin = packets[0][0]
+    try:
+        with av.open(f"file:{target}", "w") as output:
             copy = output.add_stream_from_template(stream)
             for time, packet in packets:
                 packet.stream = copy
                 packet.pts, packet.dts = time - begin, (packet.dts or 0) - begin
                 output.mux(packet)
-    return Span(begin * tick_s - info.start_s, end * tick_s - info.start_s, len(packets))
+    except av.error.FFmpegError as error:
+        if error.errno in {ENOSPC, EDQUOT, EFBIG}:
+            raise OutputError(f"cannot write {target}: {error.strerror}; free some space") from error
+        raise
 
 
 def _groups(
