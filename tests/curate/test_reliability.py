@@ -25,7 +25,7 @@ from kinema.video.writer import Encoding, write_video
 
 from .conftest import moving_picture
 
-SETTINGS = ["workers=2", "storage.mode=transcode", "storage.side=64", "storage.shard_mb=1"]
+SETTINGS = ["workers=2", "text.detect=off", "storage.mode=transcode", "storage.side=64", "storage.shard_mb=1"]
 
 
 def command(footage: Path, out: Path, *more: str) -> list[str]:
@@ -75,6 +75,23 @@ def workers(pid: int) -> list[int]:
     return found
 
 
+def gone(pids: list[int], seconds: float) -> bool:
+    """Whether all have ended within that time; one that nobody has reaped has ended too."""
+    end = time.monotonic() + seconds
+    while left := [pid for pid in pids if state(pid) not in {"", "Z"}]:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return not left
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("many")
@@ -94,7 +111,7 @@ def whole(many: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("share", [0.25, 0.45, 0.6, 0.7, 0.8, 0.9])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.85])
 def test_a_killed_run_goes_on_and_ends_alike(
     many: Path, whole: tuple[tuple, float], tmp_path: Path, share: float
 ) -> None:
@@ -104,14 +121,13 @@ def test_a_killed_run_goes_on_and_ends_alike(
     left = workers(run.pid)
     run.kill()
     run.communicate()
-    time.sleep(1.0)
-    assert not [pid for pid in left if Path(f"/proc/{pid}").exists()]
+    assert gone(left, seconds=20)
     finish(many, tmp_path / "out")
     assert result(tmp_path / "out") == expected
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_a_killed_worker_changes_nothing(
     many: Path, whole: tuple[tuple, float], tmp_path: Path, seed: int
 ) -> None:
@@ -122,10 +138,9 @@ def test_a_killed_worker_changes_nothing(
         for pid in workers(run.pid)[:1]:
             os.kill(pid, signal.SIGKILL)
             killed += 1
-    run.communicate(timeout=120)
+    _, told = run.communicate(timeout=120)
     assert killed
-    if run.returncode:  # the same source was hit twice: the next run tries it again
-        finish(many, tmp_path / "out")
+    assert run.returncode == 0, told
     assert result(tmp_path / "out") == expected
 
 

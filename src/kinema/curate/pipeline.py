@@ -33,7 +33,7 @@ from kinema.manifest import Clip, Source, read_clips
 from kinema.progress import Progress, Silent
 from kinema.video.container import Limits
 
-_DIED = "the worker process was killed twice while it decoded this source (out of memory?)"
+_DIED = "the worker process was killed three times while it decoded this source (out of memory?)"
 _GRACE_S = 10.0
 _NOT_OF_THE_RESULT = ("workers", "engine", "max_failed_share")
 

@@ -8,6 +8,8 @@ from typing import Generic
 
 from kinema.curate.workers import Budget, OverBudget, Result, Task, Worker, WorkerDied, wait_for_any
 
+_TRIES_ALONE = 2
+
 
 class Pool(Generic[Task, Result]):
     """Workers that stay for the next run; `close` ends them."""
@@ -28,7 +30,14 @@ class Pool(Generic[Task, Result]):
             else:
                 yield task, outcome
         for task in died:
-            yield from self._pass(deque([task]), self._workers[:1])
+            yield task, self._alone(task)
+
+    def _alone(self, task: Task) -> Result | WorkerDied | OverBudget:
+        for _ in range(_TRIES_ALONE):
+            ((_, outcome),) = self._pass(deque([task]), self._workers[:1])
+            if not isinstance(outcome, WorkerDied):
+                return outcome
+        return WorkerDied()
 
     def _pass(
         self, waiting: deque[Task], workers: list[Worker[Task, Result]]

@@ -230,7 +230,7 @@ def _groups(clips: list[Packable], limit_bytes: int) -> Iterator[list[Packable]]
 def _reason(outcome: str | WorkerDied | OverBudget) -> str:
     match outcome:
         case WorkerDied():
-            return "the worker process was killed twice while it stored this clip"
+            return "the worker process was killed three times while it stored this clip"
         case OverBudget():
             return f"storing it {outcome.reason} (see limits)"
         case _:
