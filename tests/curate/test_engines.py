@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kinema.curate.engines import LocalEngine, build_engine
+from kinema.curate.pool import Pool
 from kinema.curate.workers import Budget, OverBudget, WorkerDied
 
 
@@ -68,6 +69,23 @@ def test_what_hangs_or_eats_memory_is_killed_and_the_rest_goes_on() -> None:
         Path("hangs"): OverBudget("took more than 4 s"),
         Path("eats"): OverBudget("needs more than 600 MB of memory"),
     }
+
+
+def whose(path: Path) -> tuple[str, int]:
+    return path.name, os.getpid()
+
+
+def test_a_worker_killed_between_tasks_mixes_nothing_up() -> None:
+    pool = Pool(whose, free, 1)
+    try:
+        ((_, (_, first)),) = pool.run([Path("a")])
+        os.kill(first, signal.SIGKILL)
+        time.sleep(0.2)
+        results = dict(pool.run([Path("b"), Path("c")]))
+    finally:
+        pool.close()
+    assert [results[Path(name)][0] for name in "bc"] == ["b", "c"]
+    assert results[Path("b")][1] == results[Path("c")][1] != first
 
 
 def fails(path: Path) -> int:

@@ -141,7 +141,11 @@ def test_a_killed_worker_changes_nothing(
     _, told = run.communicate(timeout=120)
     assert killed
     assert run.returncode == 0, told
-    assert result(tmp_path / "out") == expected
+    for found, wanted in zip(result(tmp_path / "out"), expected, strict=True):
+        if isinstance(found, list):
+            for row, other in zip(found, wanted, strict=True):
+                assert row == other
+        assert found == wanted
 
 
 @pytest.fixture

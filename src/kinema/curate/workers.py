@@ -75,19 +75,19 @@ class Worker(Generic[Task, Result]):
         """Send a task; a process is started when there is none that can take it."""
         if self._process is not None and self._tasks >= _TASKS_PER_WORKER:
             self.end()
-        self.task, self._budget = task, budget
-        with suppress(OSError):  # an idle process was killed
-            self._send(task)
-            return
-        self.end()
-        self._send(task)
+        try:
+            self._send(task, budget)
+        except OSError:  # its process was killed while it had nothing to do
+            self.end()
+            self._send(task, budget)
 
-    def _send(self, task: Task) -> None:
+    def _send(self, task: Task, budget: Budget) -> None:
         if self._connection is None:
             self._start()
         assert self._connection is not None
         self._connection.send(task)
-        self._deadline = time.monotonic() + self._budget.seconds
+        self.task, self._budget = task, budget
+        self._deadline = time.monotonic() + budget.seconds
         self._tasks += 1
 
     def _start(self) -> None:
