@@ -15,6 +15,7 @@ from random import Random
 
 import pytest
 
+from kinema.curate.overlay_text import TextConfig
 from kinema.curate.pipeline import CurateConfig, curate
 from kinema.curate.storage import StorageConfig
 from kinema.errors import OutputError
@@ -165,7 +166,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_stops_and_loses_nothing(many: Path, small_disk: Path, tmp_path: Path, mode: str) -> None:
     out = small_disk / "out"
     storage = StorageConfig(mode=mode, side=64)
-    config = replace(CurateConfig(workers=0), storage=storage)
+    config = CurateConfig(workers=0, text=TextConfig(detect="off"), storage=storage)
     with pytest.raises(OutputError, match=r"cannot write .*No space left|cannot write .*free some space"):
         curate([many], out, config)
     done = [row for row in read_sources(out) if row.status == "done"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kinema.curate.filters import FilterConfig
+from kinema.curate.overlay_text import TextConfig
 from kinema.curate.pipeline import CurateConfig, curate
 from kinema.curate.storage import StorageConfig, training_size
 from kinema.dataset.config import DataConfig
@@ -16,7 +17,9 @@ from kinema.dataset.store import kept_clips, source_file
 from kinema.manifest import Clip, read_clips
 from kinema.video.reader import decode, probe, read_frames
 
-HERE = CurateConfig(workers=0, filters=FilterConfig(drop_near_duplicates=False))
+HERE = CurateConfig(
+    workers=0, text=TextConfig(detect="off"), filters=FilterConfig(drop_near_duplicates=False)
+)
 SHARDS = replace(HERE, storage=StorageConfig(mode="transcode", side=64, shard_mb=1))
 COPIES = replace(HERE, storage=StorageConfig(mode="copy"))
 

@@ -194,14 +194,14 @@ def _write(out: Path, clips: list[Clip], failed: dict[str, str]) -> None:
     by_source: dict[str, list[Clip]] = {}
     for clip in clips:
         by_source.setdefault(clip.source_id, []).append(clip)
-    rows = [_source_row(group) for group in by_source.values()]
-    rows += [
-        Source(source_id=source_id(Path(path)), path=path, status="failed", reason=reason)
-        for path, reason in failed.items()
-    ]
-    counts = {"sources": len(rows), "failed": len(failed), "clips": len(clips), "kept": len(clips)}
-    write_clips(out, "import", clips)
-    write_sources(out, "import", rows)
+    for part, group in by_source.items():  # the parts that curation would write
+        write_clips(out, part, group)
+        write_sources(out, part, [_source_row(group)])
+    for path, reason in failed.items():
+        part = source_id(Path(path))
+        write_sources(out, part, [Source(source_id=part, path=path, status="failed", reason=reason)])
+    total = {"sources": len(by_source) + len(failed), "failed": len(failed)}
+    counts = total | {"clips": len(clips), "kept": len(clips)}
     write_text(out / "dataset.toml", tomli_w.dumps({"kinema": __version__, "counts": counts}))
 
 
