@@ -80,6 +80,7 @@ class Watched:
 def connect() -> Any:  # noqa: ANN401 (the module, whether or not its types are installed)
     """Ray, after joining the cluster that $RAY_ADDRESS names or starting one on this machine; quiet."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         ray = import_module("ray")
@@ -89,6 +90,12 @@ def connect() -> Any:  # noqa: ANN401 (the module, whether or not its types are 
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     context = ray.data.DataContext.get_current()
+    for name in (
+        "ray.data",
+        "ray.data._internal.execution.streaming_executor",
+        "ray.data._internal.progress",
+    ):
+        logging.getLogger(name).setLevel(logging.ERROR)
     context.enable_progress_bars = False
     context.max_errored_blocks = -1  # a lost block is noticed and tried again here
     return ray
