@@ -186,11 +186,16 @@ def _write_part(target: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> 
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
 
 
-def _read_parts(folder: Path, table: str) -> list[dict[str, Any]]:
+def require_dataset(folder: Path) -> None:
+    """Raise `DatasetError` when the folder is no dataset folder."""
     if not (folder / "dataset.toml").is_file():
         raise DatasetError(
             f"{folder} is not a dataset folder (no dataset.toml); "
             f"make one with: kinema curate FOOTAGE --out {folder}"
         )
+
+
+def _read_parts(folder: Path, table: str) -> list[dict[str, Any]]:
+    require_dataset(folder)
     parts = sorted((folder / table).glob("part-*.parquet"))
     return [row for part in parts for row in pq.read_table(part).to_pylist()]
