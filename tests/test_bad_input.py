@@ -7,8 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from kinema.cli import main
+from kinema.config import dump_config
+from kinema.train.config import TrainConfig
 
 
 @pytest.fixture
@@ -92,7 +95,7 @@ def test_unknown_config_key(
 
 
 def test_empty_prompt(tmp_path: Path, refused) -> None:
-    assert "--prompt is empty" in refused(
+    assert "the prompt is empty" in refused(
         "generate", "--model", tmp_path, "--prompt", " ", "--out", tmp_path / "a.mp4"
     )
 
@@ -115,3 +118,22 @@ def test_disk_full(
     for command in (["curate", footage], ["train", "--dataset", dataset]):
         said = refused(*command, "--out", tmp_path / "out")
         assert "No space left on device; free some space" in said
+
+
+def test_a_checkpoint_of_another_shape(
+    squares: Path, small_run: TrainConfig, tmp_path: Path, refused, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, run = tmp_path / "small.toml", tmp_path / "run"
+    recipe.write_text(dump_config(small_run))
+    command = ["train", str(recipe), "--dataset", str(squares), "--out", str(run), "--set", "save_every=1"]
+    assert main([*command, "--set", "steps=1"]) == 0
+    capsys.readouterr()
+    said = refused(*command, "--set", "steps=2", "--set", "network.hidden=48", "--resume")
+    assert "network" in said
+    for network in run.glob("*/*.safetensors"):
+        tensors = load_file(network)
+        first = next(iter(tensors))
+        tensors[first] = tensors[first].new_zeros(3, 5)
+        save_file(tensors, network)
+    said = refused("generate", "--model", run, "--prompt", "a red square", "--out", tmp_path / "a.mp4")
+    assert "(3, 5)" in said or "[3, 5]" in said

@@ -94,7 +94,7 @@ def keys(kind: type, prefix: str = "") -> Iterator[str]:
     """Every dotted key that a file for `kind` may set, sections included."""
     for name, hint in get_type_hints(kind).items():
         yield prefix + name
-        for member in _members(hint):
+        for member in members_of(hint):
             yield from keys(member, f"{prefix}{name}.")
 
 
@@ -132,7 +132,7 @@ def _defaults(kind: type) -> Table:
             table[item.name] = _plain(item.default)
         elif item.default_factory is not MISSING:
             table[item.name] = _plain(item.default_factory())
-        elif len(members := _members(hints[item.name])) == 1:
+        elif len(members := members_of(hints[item.name])) == 1:
             table[item.name] = _defaults(members[0])
     return {name: value for name, value in table.items() if value is not None}
 
@@ -141,7 +141,7 @@ def _overlay(kind: type, base: Table, layer: Table, origin: str, prefix: str = "
     """Lay `layer` over `base` in place, section by section."""
     hints = get_type_hints(kind)
     for name, value in layer.items():
-        members = _members(hints[name]) if name in hints else []
+        members = members_of(hints[name]) if name in hints else []
         if not members or not isinstance(value, dict):
             base[name] = value
             continue
@@ -163,12 +163,12 @@ def _chosen(members: list[type], table: Table, where: str) -> type:
     return by_kind[table["kind"]]
 
 
-def _members(hint: object) -> list[type]:
+def members_of(hint: object) -> list[type]:
     """The dataclasses that a field's type admits: none for a plain value, several for a union of sections."""
     if get_origin(hint) is Annotated:
-        return _members(get_args(hint)[0])
+        return members_of(get_args(hint)[0])
     if get_origin(hint) in (Union, types.UnionType):
-        return [member for part in get_args(hint) for member in _members(part)]
+        return [member for part in get_args(hint) for member in members_of(part)]
     return [hint] if is_dataclass(hint) and isinstance(hint, type) else []
 
 
@@ -225,7 +225,7 @@ def _place(kind: type, location: tuple[int | str, ...]) -> tuple[str, type]:
             (member for member in members if part in get_type_hints(member)), (members or [around])[0]
         )
         hint = get_type_hints(around).get(str(part), Any) if members else _item(hint)
-        members = _members(hint)
+        members = members_of(hint)
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
     return path, around
 

@@ -11,7 +11,7 @@ import pytest
 from kinema import __version__
 from kinema.cli import main
 from kinema.cli.commands import app
-from kinema.errors import OutputError
+from kinema.errors import Interrupted, OutputError
 
 COMMANDS = ["curate", "plan", "train", "generate", "animate", "demo"]
 HEAVY = ["torch", "av", "cv2", "pyarrow", "pydantic", "numpy", "duckdb", "transformers"]
@@ -118,6 +118,14 @@ def test_ctrl_c_says_how_to_go_on(
     stand_in(monkeypatch, KeyboardInterrupt())
     assert main(arguments) == 130
     assert told in capsys.readouterr().err
+
+
+def test_a_granted_stop_is_not_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in(monkeypatch, Interrupted("stopped after step 3; go on with --resume"))
+    assert main(["train", "--dataset", "x", "--out", "y"]) == 130
+    assert capsys.readouterr().err == "kinema: stopped after step 3; go on with --resume\n"
 
 
 def test_json_is_the_last_line_of_stdout(

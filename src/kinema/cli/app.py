@@ -12,7 +12,7 @@ from cyclopts.exceptions import UnknownCommandError
 
 from kinema.cli.commands import app
 from kinema.cli.terminal import tell
-from kinema.errors import KinemaError
+from kinema.errors import Interrupted, KinemaError
 
 DONE, INCOMPLETE, REFUSED, STOPPED = 0, 1, 2, 130
 """0 done; 1 done, but something asked for was not produced (also Python's code for a bug, with a traceback);
@@ -36,6 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(
             f"{str(error).rstrip('.')}; see: {' '.join(['kinema', *filter(None, [command]), '--help'])}"
         )
+    except (Interrupted, KeyboardInterrupt) as stop:
+        tell(
+            "kinema: " + (str(stop) or f"stopped; {GO_ON.get(command, 'nothing that was finished is lost')}")
+        )
+        return STOPPED
     except KinemaError as error:
         return _refuse(str(error))
     except BrokenPipeError:
@@ -44,9 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INCOMPLETE
     except OSError as error:
         return _refuse(_outside(error))
-    except KeyboardInterrupt:
-        tell(f"kinema: stopped; {GO_ON.get(command, 'nothing that was finished is lost')}")
-        return STOPPED
 
 
 def _refuse(message: str) -> int:

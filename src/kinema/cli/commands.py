@@ -197,8 +197,6 @@ def demo(
 def _generate(
     model: Path, prompt: str, image: Path | None, out: Path, sampling: Sampling | None, *, json: bool
 ) -> int:
-    if not prompt.strip():
-        raise ConfigError('--prompt is empty; say what the video shows, as in: --prompt "a wet street"')
     from kinema.config import load_config
     from kinema.generate.pipeline import GenerateConfig
     from kinema.generate.pipeline import generate as run

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from kinema.progress import Progress
 from kinema.video.transforms import to_frames
 from kinema.video.writer import write_image, write_video
 
+_log = logging.getLogger(__name__)
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
 _VIDEOS = {".mp4"}
+_NAMES = {TextToVideo: "text-to-video", TextToImage: "text-to-image", ImageToVideo: "image-to-video"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,35 +69,22 @@ def generate(model_folder: Path, config: GenerateConfig, out: Path, progress: Pr
     writable_folder(out.parent)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(model_folder, ema=config.ema).to(device)
+    config = _resolved(config, model)
     task = _task(config, model, out)
     shape = _shape(config, model, task)
+    if unknown := model.text_encoder.unknown_words(config.prompt):
+        _log.warning("the model does not know: %s", ", ".join(unknown))
     began = time.monotonic()
-    steps = config.steps or model.sampling.steps
-    guidance_scale = model.sampling.guidance_scale if config.guidance_scale is None else config.guidance_scale
-    progress.stage("generate", steps)
-    with _repeatable(), torch.inference_mode():
-        latents = sample_latents(
-            model,
-            config.prompt,
-            shape,
-            steps=steps,
-            guidance_scale=guidance_scale,
-            generator=torch.Generator(device).manual_seed(config.seed),
-            given=given_of(task, model.autoencoder, shape),
-            on_step=progress.advance,
-        )
-        video = model.autoencoder.decode(latents)[:, :, : shape.frames]
+    latents, video = _sample(model, config, task, shape, progress)
     _write(out, video[0], shape.fps)
     record = {
         "file": out.name,
-        "task": {TextToVideo: "text-to-video", TextToImage: "text-to-image", ImageToVideo: "image-to-video"}[
-            type(task)
-        ],
+        "task": _NAMES[type(task)],
         "prompt": config.prompt,
         "image": None if config.image is None else _image_record(config.image),
         **as_record(shape),
-        "steps": steps,
-        "guidance_scale": guidance_scale,
+        "steps": config.steps,
+        "guidance_scale": config.guidance_scale,
         "seed": config.seed,
         "ema": config.ema,
         "model": {"folder": str(model_folder), "sha256": model_hash(model_folder)},
@@ -103,11 +93,42 @@ def generate(model_folder: Path, config: GenerateConfig, out: Path, progress: Pr
         "device": device.type,
         "threads": torch.get_num_threads(),
         "latents_sha256": latents_hash(latents),
-        "unknown_words": model.text_encoder.unknown_words(config.prompt),
+        "unknown_words": unknown,
         "seconds": round(time.monotonic() - began, 2),
     }
     write_json(out.with_name(out.name + ".json"), record)
     return record
+
+
+def _sample(
+    model: Model, config: GenerateConfig, task: Task, shape: VideoShape, progress: Progress
+) -> tuple[Float[Tensor, "1 c t h w"], Float[Tensor, "1 3 t2 h2 w2"]]:
+    """Latents, and the video they decode to."""
+    assert config.steps is not None
+    assert config.guidance_scale is not None
+    progress.stage("generate", config.steps)
+    with _repeatable(), torch.inference_mode():
+        latents = sample_latents(
+            model,
+            config.prompt,
+            shape,
+            steps=config.steps,
+            guidance_scale=config.guidance_scale,
+            generator=torch.Generator(model.device).manual_seed(config.seed),
+            given=given_of(task, model.autoencoder, shape),
+            on_step=progress.advance,
+        )
+        return latents, model.autoencoder.decode(latents)[:, :, : shape.frames]
+
+
+def _resolved(config: GenerateConfig, model: Model) -> GenerateConfig:
+    """The model's defaults in place of None; how many frames is for the task to say."""
+    defaults = {name: value for name, value in as_record(model.sampling).items() if name != "frames"}
+    missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
+    resolved = replace(config, **missing)
+    if resolved.steps is not None and resolved.steps > model.process.steps:
+        raise ConfigError(f"steps must be at most {model.process.steps} for this model, got {resolved.steps}")
+    return resolved
 
 
 def latents_hash(latents: Float[Tensor, "b c t h w"]) -> str:
@@ -128,16 +149,16 @@ def _task(config: GenerateConfig, model: Model, out: Path) -> Task:
 
 def _shape(config: GenerateConfig, model: Model, task: Task) -> VideoShape:
     """Sides are rounded down to what the autoencoder can decode."""
+    assert config.height is not None
+    assert config.width is not None
+    assert config.fps is not None
     factor = model.autoencoder.spatial_factor
-    height = (config.height or model.sampling.height) // factor * factor
-    width = (config.width or model.sampling.width) // factor * factor
+    height, width = config.height // factor * factor, config.width // factor * factor
     if not height or not width:
         raise ConfigError(
             f"height and width must be at least {factor}, got {config.height} and {config.width}"
         )
-    return VideoShape(
-        height=height, width=width, frames=frames_of(task), fps=config.fps or model.sampling.fps
-    )
+    return VideoShape(height=height, width=width, frames=frames_of(task), fps=config.fps)
 
 
 def _check_suffix(out: Path) -> None:

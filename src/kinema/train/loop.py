@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from kinema.train.stop import StopWish, stop_wish
 
 __all__ = ["TrainConfig", "train"]
 
+_log = logging.getLogger(__name__)
 _NOISE_LEVELS = 4
 
 
@@ -41,7 +43,7 @@ def train(
     progress.stage("prepare")
     run = prepare(config, dataset, out, resume)
     for refusal in run.refused:
-        progress.advance(0, note=f"damaged checkpoint passed over: {refusal}")
+        _log.warning("damaged checkpoint passed over: %s", refusal)
     began, first_step = time.monotonic(), run.state.step
     log = RunLog(out, start_step=first_step, tensorboard=run.config.tensorboard)
     outcome = "failed"
