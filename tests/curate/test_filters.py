@@ -25,7 +25,9 @@ CLIP = Clip(
     duration_s=2.0,
     motion_score=1.0,
 )
-OPEN = FilterConfig(duration_s=Bounds(), side=Bounds(), motion_score=Bounds(), text_area=Bounds())
+OPEN = FilterConfig(
+    duration_s=Bounds(), side=Bounds(), motion_score=Bounds(), text_area=Bounds(), black_frames=Bounds()
+)
 
 
 def scored(**scores: list[float | None]) -> list[Clip]:
@@ -95,7 +97,7 @@ def test_a_fraction_is_of_the_measured_clips_whatever_else_is_wrong_with_them() 
 def test_near_duplicates_and_camera_motion() -> None:
     clips = [replace(CLIP, near_duplicate_of="b"), replace(CLIP, camera_motion="handheld")]
     found = filtered(clips, FilterConfig(camera_motion=("handheld",)))
-    assert [clip.drop_reasons for clip in found] == [("near-duplicate",), ("camera_motion is handheld",)]
+    assert [clip.drop_reasons for clip in found] == [("near duplicate",), ("camera_motion is handheld",)]
     assert all(clip.kept for clip in filtered(clips, FilterConfig(near_duplicates=False)))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from cyclopts import CycloptsError
 from cyclopts.exceptions import UnknownCommandError
 
+from kinema.cli import curation  # noqa: F401 (its commands)
 from kinema.cli.commands import app
 from kinema.cli.terminal import tell
 from kinema.errors import Interrupted, KinemaError
@@ -20,6 +21,7 @@ DONE, INCOMPLETE, REFUSED, STOPPED = 0, 1, 2, 130
 
 GO_ON = {
     "curate": "run the same command again: finished sources are not read again",
+    "caption": "run the same command again: captioned clips are not asked about again",
     "train": "run the same command with --resume",
 }
 

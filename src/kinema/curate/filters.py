@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -49,6 +50,9 @@ class FilterConfig:
     text_area: Bounds = field(default_factory=lambda: Bounds(max=0.07))
     aesthetic_score: Bounds = field(default_factory=Bounds)
     technical_quality: Bounds = field(default_factory=Bounds)
+    brightness: Bounds = field(default_factory=Bounds)
+    black_frames: Bounds = field(default_factory=lambda: Bounds(max=0.5))
+    frozen_frames: Bounds = field(default_factory=Bounds)
     text_match: Bounds = field(default_factory=Bounds)
     near_duplicates: bool = True
     camera_motion: tuple[str, ...] = ()
@@ -59,13 +63,10 @@ class FilterConfig:
 
     def without_fractions(self) -> FilterConfig:
         """What can be said of some of the clips before all are known."""
-        return replace(
-            self,
-            **{
-                name: replace(bounds, drop_lowest=0.0, drop_highest=0.0)
-                for name, bounds in self.bounds().items()
-            },
-        )
+        plain: dict[str, Any] = {
+            name: replace(bounds, drop_lowest=0.0, drop_highest=0.0) for name, bounds in self.bounds().items()
+        }
+        return replace(self, **plain)
 
     def bounds(self) -> dict[str, Bounds]:
         """The bounds by the name of their score."""
@@ -130,7 +131,7 @@ def checks(scores: Scores, config: FilterConfig) -> list[Check]:
         for check in _checks_of(name, scores.values[name], bounds)
     ]
     if config.near_duplicates:
-        found.append(Check("near_duplicate_of", "near-duplicate", None, False, scores.near_duplicate))
+        found.append(Check("near_duplicate_of", "near duplicate", None, False, scores.near_duplicate))
     for kind in config.camera_motion:
         broken = np.array([motion == kind for motion in scores.camera_motion], bool)
         found.append(Check("camera_motion", f"camera_motion is {kind}", None, False, broken))

@@ -13,12 +13,14 @@ import tomli_w
 from kinema import __version__
 from kinema.curate.analysis import Analysis, AnalysisConfig, source_id
 from kinema.curate.captions import CaptionSource
+from kinema.curate.duplicates import DuplicateConfig, mark_duplicates
 from kinema.curate.filters import FilterConfig, filtered
+from kinema.curate.made_captions import MadeCaptions
 from kinema.curate.refilter import read_settings, refilter
 from kinema.files import atomic_path, writable_folder, write_text
 from kinema.manifest import Caption, Clip, Source, read_clips, read_sources, write_clips, write_sources
 
-_ANALYSIS_VERSION = 1  # raise it when the same config and file give other clips or scores
+_ANALYSIS_VERSION = 2  # raise it when the same config and file give other clips or scores
 _FINISHED = {"done", "failed"}
 
 
@@ -33,6 +35,7 @@ class Ledger:
         self._filters = filters.without_fractions()
         self._all_filters = filters
         self._captions = captions
+        self._made = MadeCaptions(folder)
         if not (folder / "dataset.toml").is_file():
             write_text(folder / "dataset.toml", tomli_w.dumps({"kinema": __version__}))
         self._sources = {Path(row.path): row for row in read_sources(folder)}
@@ -79,6 +82,16 @@ class Ledger:
         write_sources(self.folder, part, [row])
         self._sources[path] = row
 
+    def mark_duplicates(self, config: DuplicateConfig) -> None:
+        """Compare all clips with one another; rewrites the parts in which `near_duplicate_of` changes."""
+        before = read_clips(self.folder)
+        by_source: dict[str, list[tuple[Clip, Clip]]] = {}
+        for old, new in zip(before, mark_duplicates(before, config), strict=True):
+            by_source.setdefault(old.source_path, []).append((old, new))
+        for path, pairs in by_source.items():
+            if any(old.near_duplicate_of != new.near_duplicate_of for old, new in pairs):
+                write_clips(self.folder, source_id(Path(path)), [new for _, new in pairs])
+
     def close(self, config: dict[str, object]) -> tuple[list[Source], list[Clip]]:
         """Filter all clips, write dataset.toml with the resolved config and counts; return all rows."""
         refilter(self.folder, self._all_filters)
@@ -97,7 +110,7 @@ class Ledger:
         return sources, clips
 
     def _captioned(self, path: Path, clips: list[Clip]) -> list[Clip]:
-        return [replace(clip, captions=self._captions_of(path, clip)) for clip in clips]
+        return [self._made.added_to(clip, self._captions_of(path, clip)) for clip in clips]
 
     def _captions_of(self, path: Path, clip: Clip) -> tuple[Caption, ...]:
         return self._captions.captions(path, middle_s=(clip.start_s + clip.end_s) / 2)

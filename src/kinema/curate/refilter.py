@@ -6,25 +6,23 @@ import time
 import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import tomli_w
 
-from kinema.curate.filters import SCORES, Check, FilterConfig, Scores, checks, reasons, without_stills
+from kinema.curate.clip_table import PART, SCORE_COLUMNS, read_columns, scores_in
+from kinema.curate.filters import SCORES, Bounds, Check, FilterConfig, checks, reasons
 from kinema.errors import DatasetError
 from kinema.files import atomic_path, write_text
 from kinema.manifest import CLIP_SCHEMA, require_dataset
 
 _THREADS = 4
-_NO_FILES = {"__filename": pa.array([], pa.string())}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +48,8 @@ class FilterSummary:
 def refilter(folder: Path, config: FilterConfig) -> FilterSummary:
     """Set `kept` and `drop_reasons` of every clip anew; parts in which nothing changes are not touched."""
     started = time.monotonic()
-    table = read_scores(folder)
-    found = checks(_scores(table), config)
+    table = read_columns(folder, [*SCORE_COLUMNS, "kept", "drop_reasons"])
+    found = checks(scores_in(table), config)
     why = reasons(found, table.num_rows)
     kept = np.array([not item for item in why], bool)
     before = table["kept"].to_numpy(zero_copy_only=False).astype(bool)
@@ -71,20 +69,6 @@ def refilter(folder: Path, config: FilterConfig) -> FilterSummary:
     return summary
 
 
-def read_scores(folder: Path) -> pa.Table:
-    """All clips' columns that filters look at, and the part that each row is in, in order of parts."""
-    require_dataset(folder)
-    parts = sorted((folder / "clips").glob("part-*.parquet"))
-    schema = pa.schema([item for item in CLIP_SCHEMA if item.name != "captions"])
-    names = [*(name for name in SCORES if name != "side"), "width", "height", "frames"]
-    names += ["camera_motion", "near_duplicate_of", "kept", "drop_reasons"]
-    if not parts:
-        return pa.table({name: pa.array([], schema.field(name).type) for name in names} | _NO_FILES)
-    found = pads.dataset([str(part) for part in parts], schema=schema, format="parquet")
-    table: pa.Table = found.to_table(columns=[*names, "__filename"])
-    return table
-
-
 def current_filters(folder: Path) -> dict[str, Any]:
     """The filters that the folder was last filtered with, as they stand in dataset.toml."""
     require_dataset(folder)
@@ -102,20 +86,6 @@ def previous_filters(folder: Path) -> dict[str, Any]:
     return table
 
 
-def _scores(table: pa.Table) -> Scores:
-    values = {
-        name: table[name].to_numpy(zero_copy_only=False).astype(np.float64)
-        for name in SCORES
-        if name != "side"
-    }
-    values["side"] = pc.min_element_wise(table["width"], table["height"]).to_numpy().astype(np.float64)
-    return Scores(
-        without_stills({name: values[name] for name in SCORES}, table["frames"].to_numpy()),
-        table["camera_motion"].to_pylist(),
-        table["near_duplicate_of"].is_valid().to_numpy(zero_copy_only=False).astype(bool),
-    )
-
-
 def _thresholds(found: Sequence[Check]) -> dict[str, float]:
     return {check.reason: check.threshold for check in found if check.threshold is not None}
 
@@ -125,7 +95,7 @@ def _rewrite(table: pa.Table, kept: np.ndarray, why: list[tuple[str, ...]]) -> N
     old = table["drop_reasons"].to_pylist()
     differs = np.array([list(new) != (was or []) for new, was in zip(why, old, strict=True)], bool)
     differs |= kept != table["kept"].to_numpy(zero_copy_only=False).astype(bool)
-    names = table["__filename"].to_numpy(zero_copy_only=False)
+    names = table[PART].to_numpy(zero_copy_only=False)
     edges = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)]
     spans = [(first, last) for first, last in pairwise(edges) if differs[first:last].any()]
 
@@ -174,3 +144,20 @@ def filters_table(config: FilterConfig) -> dict[str, Any]:
         else value
         for name, value in asdict(config).items()
     }
+
+
+def filters_of(folder: Path) -> FilterConfig:
+    """The filters that the folder was last filtered with; a key of another version is passed over."""
+    table = current_filters(folder)
+    known = {item.name for item in fields(FilterConfig)}
+    values: dict[str, Any] = {
+        name: Bounds(**value)
+        if isinstance(value, dict)
+        else tuple(value)
+        if isinstance(value, list)
+        else value
+        for name, value in table.items()
+        if name in known
+    }
+    empty: dict[str, Any] = {name: Bounds() for name in SCORES} if table else {}
+    return FilterConfig(**{**empty, **values})
