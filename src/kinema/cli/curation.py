@@ -33,10 +33,10 @@ def filter_(
     """Choose anew which clips are kept, in seconds; no row is deleted, and nothing is decoded."""
     from kinema.config import load_config
     from kinema.curate.filters import FilterConfig
-    from kinema.curate.refilter import current_filters, previous_filters, refilter
+    from kinema.curate.refilter import filters_of, filters_table, refilter
     from kinema.curate.report import refresh_report
 
-    base = previous_filters(dataset) if undo else None if defaults else current_filters(dataset)
+    base = None if defaults else filters_table(filters_of(dataset, previous=undo))
     summary = refilter(dataset, load_config(FilterConfig, config, set_, base=base))
     refresh_report(dataset)
     show(summary.as_dict(), as_json=json)

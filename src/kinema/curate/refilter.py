@@ -146,9 +146,9 @@ def filters_table(config: FilterConfig) -> dict[str, Any]:
     }
 
 
-def filters_of(folder: Path) -> FilterConfig:
-    """The filters that the folder was last filtered with; a key of another version is passed over."""
-    table = current_filters(folder)
+def filters_of(folder: Path, *, previous: bool = False) -> FilterConfig:
+    """The filters that the folder was last filtered with, or those before; unknown keys are passed over."""
+    table = previous_filters(folder) if previous else current_filters(folder)
     known = {item.name for item in fields(FilterConfig)}
     values: dict[str, Any] = {
         name: Bounds(**value)
