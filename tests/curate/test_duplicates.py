@@ -18,8 +18,12 @@ def footage(seed: int, height: int = 90, width: int = 160) -> np.ndarray:
     return np.stack([cv2.resize(frame, (width, height)) for frame in frames])
 
 
+def coloured(frames: np.ndarray, colour: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> np.ndarray:
+    return (frames[..., None] * np.array(colour)).astype(np.uint8) if frames.ndim == 3 else frames
+
+
 def clip(name: str, frames: np.ndarray, **facts: object) -> Clip:
-    scores = HashScorer(CONFIG)(frames[..., None], np.arange(len(frames)) / 2)
+    scores = HashScorer(CONFIG)(coloured(frames), np.arange(len(frames)) / 2)
     made = Clip(
         clip_id=name,
         source_id="s",
@@ -69,3 +73,25 @@ def test_black_clips_and_other_durations_are_no_duplicates() -> None:
 def test_clips_without_hashes_are_left_alone() -> None:
     clips = [replace(clip(name, footage(4)), frame_hashes=None) for name in "ab"]
     assert [item.near_duplicate_of for item in mark_duplicates(clips, CONFIG)] == [None, None]
+
+
+def test_the_same_picture_in_another_colour_is_another_clip() -> None:
+    frames = footage(1)
+    red, blue = (coloured(frames, colour) for colour in ((1.0, 0.3, 0.3), (0.45, 0.45, 1.0)))
+    marked = mark_duplicates([clip("r", red), clip("b", blue), clip("c", red[:, ::2, ::2])], CONFIG)
+    assert [item.near_duplicate_of for item in marked] == ["c", None, None]
+
+
+def test_duplicates_among_many_are_found_whichever_bits_differ() -> None:
+    frames = footage(3)
+    base = clip("0", frames)
+    rng = np.random.default_rng(0)
+    others = []
+    for index in range(300):
+        row = base.frame_hashes or ""
+        flipped = int(row[:16], 16) ^ sum(1 << int(bit) for bit in rng.choice(63, index % 13, replace=False))
+        others.append(replace(base, clip_id=f"x{index:03}", frame_hashes=f"{flipped:016x}{row[16:]}"))
+    near = {f"x{index:03}" for index in range(300) if index % 13 <= CONFIG.bits}
+    for other in others:
+        marked = mark_duplicates([base, other], CONFIG)
+        assert (marked[1].near_duplicate_of == "0") == (other.clip_id in near)

@@ -39,7 +39,7 @@ def test_curate_writes_it(curated: Path) -> None:
         "two pictures slide to the left",
         "words in a caption",
         "duration_s",
-        "aspect_ratio",
+        "aspect ratio",
         "Not measured in this dataset: aesthetic_score, text_match.",
     ):
         assert words in told, words

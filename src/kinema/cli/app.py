@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from cyclopts import CycloptsError
 from cyclopts.exceptions import UnknownCommandError
 
-from kinema.cli import curation  # noqa: F401 (its commands)
+from kinema.cli import curation as _curation  # noqa: F401 - it adds its commands to the app
+from kinema.cli import judging as _judging  # noqa: F401 - it adds its commands to the app
 from kinema.cli.commands import app
 from kinema.cli.terminal import tell
 from kinema.errors import Interrupted, KinemaError
@@ -24,6 +25,11 @@ GO_ON = {
     "caption": "run the same command again: captioned clips are not asked about again",
     "train": "run the same command with --resume",
 }
+
+
+# OpenMP's threads wait for each other in a busy loop. On a machine that does anything else besides, that
+# made a training step forty times slower; after so many turns they now sleep. Read when torch is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -68,9 +68,10 @@ def sheets(
     order = np.argsort(values if check.below else -values, kind="stable")
     order = order[~np.isnan(values[order])]
     edge = int(check.broken[order].sum())
-    last = max(len(order) - _SHOWN, edge)
     half = _SHOWN // 2
-    middle = order[max(edge - half, 0) : min(edge + half, len(order))] if 0 < edge < len(order) else order[:0]
+    first = max(edge - half, min(edge, _SHOWN))  # not those again that are shown as the worst
+    middle = order[first : edge + half] if edge else order[:0]
+    last = max(len(order) - _SHOWN, edge + half)
     chosen = (
         ("worst", order[: min(edge, _SHOWN)]),
         ("borderline", middle),

@@ -57,11 +57,12 @@ class MadeCaptions:
 
     def added_to(self, clip: Clip, given: Iterable[Caption]) -> Clip:
         """The clip with the captions that came with the footage and those that were made of it. The words of
-        the file name go once there is something better."""
+        the file name go once a model has seen the clip."""
         made = self._latest.get(clip.clip_id, {})
         rows = [Caption(text=row.text, kind=row.kind, model=row.model) for _, row in sorted(made.items())]
         outdated = self._every.get(clip.clip_id, set())
-        base = [item for item in given if item not in outdated and not (made and item.kind == "filename")]
+        seen = any(row.kind != "measured" for row in made.values())
+        base = [item for item in given if item not in outdated and not (seen and item.kind == "filename")]
         return replace(clip, captions=(*base, *rows))
 
     def apply(self, folder: Path) -> None:

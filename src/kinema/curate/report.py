@@ -174,7 +174,8 @@ def _histogram(dataset: Dataset, name: str) -> str:
         for check in dataset.filters
         if check.score == name and check.threshold is not None
     ]
-    chart = histogram(name, values[known & kept].tolist(), values[known & ~kept].tolist(), lines)
+    title = name.removesuffix("_s").replace("_", " ")
+    chart = histogram(title, values[known & kept].tolist(), values[known & ~kept].tolist(), lines)
     return f"<div>{chart}<p>{html.escape(_ABOUT[name])}</p></div>" if chart else ""
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 _WIDTH, _HEIGHT = 430, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 10, 22, 22
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 18, 22, 22
 _BARS = 32
 
 
@@ -144,7 +144,7 @@ def _spans_decades(values: Sequence[float]) -> bool:
     """Most of a linear axis would be empty."""
     ordered = sorted(values)
     tenth, most = ordered[len(ordered) // 10], ordered[-1]
-    return ordered[0] > 0 and most / tenth > 50
+    return ordered[0] > 0 and most / tenth > 20
 
 
 def _counted(values: Sequence[float], scale: _Scale) -> list[int]:
