@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from kinema.curate.clip_table import SCORE_COLUMNS, flags, floats, read_columns, scores_in
 from kinema.curate.contact_sheets import Rows, Thumbnails, card, row, sheets
-from kinema.curate.filters import Check, checks
+from kinema.curate.filters import Check, Scores, checks
 from kinema.curate.refilter import filters_of
 from kinema.manifest import Source, read_sources
 from kinema.page.charts import Line, histogram, number, shares
@@ -66,6 +66,7 @@ class Dataset:
     sources: list[Source]
     clips: pa.Table
     rows: Rows
+    scores: Scores
     filters: list[Check]
     thumbnails: Thumbnails
     hours: Float[np.ndarray, " n"]
@@ -104,16 +105,18 @@ def _read(folder: Path) -> Dataset:
     clips = read_columns(folder, _COLUMNS)
     rows = Rows(
         clips["clip_id"].to_pylist(),
-        [Path(path).name for path in clips["source_path"].to_pylist()],
+        [path.rpartition("/")[2] for path in clips["source_path"].to_pylist()],
         floats(clips, "start_s"),
         flags(clips, "kept"),
         [why or [] for why in clips["drop_reasons"].to_pylist()],
     )
+    scores = scores_in(clips)
     return Dataset(
         read_sources(folder),
         clips,
         rows,
-        checks(scores_in(clips), filters_of(folder)),
+        scores,
+        checks(scores, filters_of(folder)),
         Thumbnails(folder, _MOST_PICTURE_BYTES),
         floats(clips, "duration_s") / 3600,
     )
@@ -206,7 +209,7 @@ def _contact_sheets(dataset: Dataset) -> Iterator[str]:
     for check in dataset.filters:
         if check.threshold is None:
             continue
-        values = scores_in(dataset.clips).values[check.score]
+        values = dataset.scores.values[check.score]
         parts = sheets(check, values, dataset.rows, dataset.thumbnails)
         if parts and check.broken.any():
             body += f"<h3>{html.escape(check.reason)}</h3>"
@@ -250,9 +253,8 @@ def _captions(dataset: Dataset) -> str:
 
 def _examples(dataset: Dataset, count: int = 6) -> str:
     """Kept clips spread evenly over the dataset, with all that is said of them."""
-    candidates = [
-        index for index in np.flatnonzero(dataset.rows.kept) if dataset.clips["captions"][int(index)].as_py()
-    ]
+    counts = pc.fill_null(pc.list_value_length(dataset.clips["captions"]), 0).to_numpy()
+    candidates = np.flatnonzero(dataset.rows.kept & (counts > 0)).tolist()
     chosen = [candidates[place * len(candidates) // count] for place in range(min(count, len(candidates)))]
     cards = (
         f"<li>{card(index, dataset.rows, dataset.thumbnails, '')}<div>"

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+from jaxtyping import Float
+
 _WIDTH, _HEIGHT = 430, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 18, 22, 22
 _BARS = 32
@@ -108,13 +111,16 @@ class _Scale:
     high: float
     logarithmic: bool
 
-    def share(self, value: float) -> float:
+    def shares(self, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Places on the axis from 0 to 1."""
         if self.logarithmic:
-            return math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
+            values, low, high = np.log(np.maximum(values, self.low)), math.log(self.low), math.log(self.high)
+        else:
+            low, high = self.low, self.high
+        return np.asarray((values - low) / (high - low))
 
     def x(self, value: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * self.share(value)
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * float(self.shares(np.array([value]))[0])
 
     def ticks(self) -> list[float]:
         if self.logarithmic:
@@ -148,9 +154,10 @@ def _spans_decades(values: Sequence[float]) -> bool:
 
 
 def _counted(values: Sequence[float], scale: _Scale) -> list[int]:
-    counts = [0] * _BARS
-    for value in values:
-        counts[min(_BARS - 1, max(0, int(scale.share(value) * _BARS)))] += 1
+    if not len(values):
+        return [0] * _BARS
+    places = np.clip(scale.shares(np.asarray(values, np.float64)) * _BARS, 0, _BARS - 1).astype(int)
+    counts: list[int] = np.bincount(places, minlength=_BARS).tolist()
     return counts
 
 
