@@ -4,18 +4,24 @@ import base64
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from kinema.cli import main
 from kinema.curate.captioner import CaptionsSpent
 from kinema.curate.endpoint import Endpoint, EndpointConfig
+from kinema.curate.pipeline import CurateConfig, curate
 from kinema.errors import CaptionError, ConfigError
+from kinema.manifest import read_clips
 
 Reply = tuple[int, dict[str, str], bytes]
+HANG: Reply = (0, {}, b"")
 PICTURES = np.full((2, 24, 32, 3), 200, np.uint8)
 
 
@@ -62,7 +68,7 @@ class ChatServer:
             def handle_error(self, *_: object) -> None:
                 pass  # a client that gave up
 
-        self._server = Quiet(("127.0.0.1", 0), Handler)
+        self._server = Quiet(("127.0.0.1", 0), Handler)  # any free port
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
         threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
@@ -125,7 +131,7 @@ def test_a_passing_fault_is_tried_again(server: ChatServer, bad: Reply) -> None:
 
 
 def test_a_server_that_hangs_is_given_up_on(server: ChatServer) -> None:
-    server.reply = lambda number, body: (0, {}, b"") if number == 0 else (200, {}, chat("late"))
+    server.reply = lambda number, body: HANG if number == 0 else (200, {}, chat("late"))
     assert endpoint(server, timeout_s=0.2).answer("m", "p", None) == "late"
 
 
@@ -204,3 +210,33 @@ def test_refuses_nonsense() -> None:
         EndpointConfig(url="localhost:8000")
     with pytest.raises(ValueError, match="concurrency must be above 0"):
         EndpointConfig(concurrency=0)
+
+
+def test_a_dataset_is_captioned_through_a_server_that_sometimes_fails(
+    server: ChatServer, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every third request fails, each time in another way."""
+    faults: list[Reply] = [(500, {}, b""), (429, {"Retry-After": "0.05"}, b""), (200, {}, b"<html>"), HANG]
+    server.reply = lambda number, body: (
+        faults[number // 3 % 4] if number % 3 == 0 else (200, {}, chat(f"by {body['model']}"))
+    )
+    folder = tmp_path / "dataset"
+    curate([made], folder, CurateConfig(workers=0))
+    words = ["caption", str(folder), "--backend", "endpoint", "--url", server.url, "--model", "llava"]
+    for key in ("merge_model=zephyr", "backend.backoff_s=0.01", "backend.timeout_s=0.5"):
+        words += ["--set", key]
+    assert main([*words, "--json", "--set", "backend.max_requests=4"]) == 1
+    first = json.loads(capsys.readouterr().out)
+    assert (first["requests"], len(server.bodies)) == (4, 4)
+    assert first["left"] > 0
+    assert main([*words, "--json"]) == 0
+    second = json.loads(capsys.readouterr().out)
+    made_in_all = Counter(first["captions"]) + Counter(second["captions"])
+    assert made_in_all == {"image": 3, "video": 2, "merged": 2}
+    captions = [
+        [(item.kind, item.text) for item in clip.captions if item.model] for clip in read_clips(folder)
+    ]
+    all_three = [("image", "by llava"), ("merged", "by zephyr"), ("video", "by llava")]
+    assert sorted(captions) == [[], all_three[:1], all_three, all_three]
+    answered = sum(number % 3 != 0 for number in range(len(server.bodies)))
+    assert answered == 7  # what was answered is not asked again

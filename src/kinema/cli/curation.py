@@ -81,12 +81,15 @@ def caption(
     json: Json = False,
 ) -> int:
     """Caption the kept clips: the middle frame, the video, and both merged; goes on where it stopped."""
+    from json import dumps
+
     from kinema.config import load_config
     from kinema.curate.captioning import CaptioningConfig, caption_dataset
 
     named = {"kind": backend, "model": model, "url": url}
-    given = {name: value for name, value in named.items() if value is not None}
-    settings = load_config(CaptioningConfig, config, set_, flags={"backend": given or None})
+    # Before --set, so that its keys are those of the backend that is named.
+    given = [f"backend.{name}={dumps(value)}" for name, value in named.items() if value is not None]
+    settings = load_config(CaptioningConfig, config, [*given, *set_])
     with Bars() as bars:
         summary = caption_dataset(dataset, settings, bars)
     show(summary.as_dict(), as_json=json)
