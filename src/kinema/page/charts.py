@@ -39,7 +39,7 @@ def histogram(title: str, kept: Sequence[float], dropped: Sequence[float], lines
         for index, (one, other) in enumerate(zip(*counts, strict=True))
         if one or other
     )
-    marks = "".join(_threshold(scale, line) for line in lines)
+    marks = "".join(_threshold(scale, line, row) for row, line in enumerate(lines))
     axis = "".join(
         f'<text x="{scale.x(tick):.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{number(tick)}</text>'
         for tick in scale.ticks()
@@ -102,7 +102,7 @@ def number(value: float) -> str:
         return "0"
     if abs(value) >= 100:
         return f"{value:.0f}"
-    return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.0e}"
+    return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.2g}"
 
 
 @dataclass(frozen=True)
@@ -175,13 +175,14 @@ def _bar(x: float, width: float, kept: float, dropped: float) -> str:
     return "".join(parts)
 
 
-def _threshold(scale: _Scale, line: Line) -> str:
+def _threshold(scale: _Scale, line: Line, row: int) -> str:
+    """Labels of several lines stand below one another."""
     x = scale.x(line.value)
     anchor = "start" if x < _WIDTH / 2 else "end"
     shift = 5 if anchor == "start" else -5
     return (
         f'<line x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{_HEIGHT - _BOTTOM}" class="threshold"/>'
-        f'<text x="{x + shift:.1f}" y="13" text-anchor="{anchor}" class="threshold">'
+        f'<text x="{x + shift:.1f}" y="{13 + 13 * row}" text-anchor="{anchor}" class="threshold">'
         f"{html.escape(line.label)}</text>"
     )
 
