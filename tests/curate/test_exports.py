@@ -19,7 +19,7 @@ from kinema.errors import DatasetError, OutputError
 from kinema.manifest import Clip, read_clips, read_sources
 from kinema.video.reader import probe, read_frames
 
-CONFIG = CurateConfig(workers=0, filters=FilterConfig(drop_near_duplicates=False))
+CONFIG = CurateConfig(workers=0, filters=FilterConfig(near_duplicates=False))
 NOWHERE = {"shard": None, "offset": None, "size": None, "stored_start_s": None, "stored_end_s": None}
 NOWHERE |= {"stored_frames": None, "stored_height": None, "stored_width": None}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kinema.curate.filters import FilterConfig
+from kinema.curate.filters import Bounds, FilterConfig
 from kinema.curate.overlay_text import TextConfig
 from kinema.curate.pipeline import CurateConfig, curate
 from kinema.curate.storage import StorageConfig, training_size
@@ -17,9 +17,7 @@ from kinema.dataset.store import kept_clips, source_file
 from kinema.manifest import Clip, read_clips
 from kinema.video.reader import decode, probe, read_frames
 
-HERE = CurateConfig(
-    workers=0, text=TextConfig(detect="off"), filters=FilterConfig(drop_near_duplicates=False)
-)
+HERE = CurateConfig(workers=0, text=TextConfig(detect="off"), filters=FilterConfig(near_duplicates=False))
 SHARDS = replace(HERE, storage=StorageConfig(mode="transcode", side=64, shard_mb=1))
 COPIES = replace(HERE, storage=StorageConfig(mode="copy"))
 
@@ -94,7 +92,7 @@ def test_training_sees_the_same_clips_from_spans_and_shards(made: Path, tmp_path
 def test_other_filters_pack_only_what_is_new(made: Path, tmp_path: Path) -> None:
     curate([made], tmp_path / "out", SHARDS)
     before = rows(tmp_path / "out")
-    more = replace(SHARDS, filters=FilterConfig(min_motion=None, drop_near_duplicates=False))
+    more = replace(SHARDS, filters=FilterConfig(motion_score=Bounds(), near_duplicates=False))
     assert curate([made], tmp_path / "out", more).stored == 4
     after = rows(tmp_path / "out")
     assert after["still.mp4@0"].shard == "shards/clips-00001.tar"
@@ -141,7 +139,7 @@ def test_copies_hold_whole_groups_inside_the_clip(made: Path, tmp_path: Path) ->
 
 def test_real_footage_is_copied_upright(footage: Path, tmp_path: Path) -> None:
     config = replace(
-        COPIES, filters=FilterConfig(min_duration_s=0, min_motion=None, drop_near_duplicates=False)
+        COPIES, filters=FilterConfig(duration_s=Bounds(), motion_score=Bounds(), near_duplicates=False)
     )
     names = ["rotated_metadata_portrait.mp4", "rotate90_decord.mov", "tenbit_hevc.mp4", "sar_2x1.mp4"]
     names += ["odd_321x241_vp9.webm", "vfr_two_rates.mp4", "gif_frame_exceeds_screen.gif"]
@@ -158,7 +156,7 @@ def test_real_footage_is_copied_upright(footage: Path, tmp_path: Path) -> None:
 
 def test_a_clip_without_a_key_frame_stays_a_span(tmp_path: Path, made: Path) -> None:
     config = replace(COPIES, spans=replace(COPIES.spans, max_duration_s=0.6))
-    config = replace(config, filters=FilterConfig(min_duration_s=0, drop_near_duplicates=False))
+    config = replace(config, filters=FilterConfig(duration_s=Bounds(), near_duplicates=False))
     summary = curate([made / "two_shots.mp4"], tmp_path / "out", config)
     assert summary.not_stored
     assert not summary.is_complete(1.0)

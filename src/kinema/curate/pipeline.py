@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from kinema.curate.analysis import Analysis, AnalysisConfig, analyse, file_sha256, source_id
+from kinema.curate.analysis import Analysis, AnalysisConfig, KeepConfig, analyse, file_sha256, source_id
 from kinema.curate.camera import CameraConfig
 from kinema.curate.captions import CaptionConfig, CaptionSource
 from kinema.curate.cuts import CutConfig
@@ -24,6 +24,7 @@ from kinema.curate.motion import MotionConfig
 from kinema.curate.overlay_text import TextConfig
 from kinema.curate.pace import Pace
 from kinema.curate.quality import QualityConfig
+from kinema.curate.report import refresh_report
 from kinema.curate.spans import SpanConfig
 from kinema.curate.storage import StorageConfig, remove_stale, store_clips
 from kinema.curate.workers import Budget, OverBudget, WorkerDied
@@ -55,6 +56,7 @@ class CurateConfig:
     duplicates: DuplicateConfig = field(default_factory=DuplicateConfig)
     text: TextConfig = field(default_factory=TextConfig)
     limits: Limits = field(default_factory=Limits)
+    keep: KeepConfig = field(default_factory=KeepConfig)
     captions: CaptionConfig = field(default_factory=CaptionConfig)
     filters: FilterConfig = field(default_factory=FilterConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
@@ -77,6 +79,7 @@ class CurateConfig:
             duplicates=self.duplicates,
             text=self.text,
             limits=self.limits,
+            keep=self.keep,
         )
 
 
@@ -140,9 +143,10 @@ def _curate(
         pace.add(analysis.source, len(analysis.clips), lengths.get(path, 0))
         progress.advance(1, note=pace.note)
     ledger.mark_duplicates(config.duplicates)
+    sources, _ = ledger.close(_recorded(config))
     not_stored = _store(ledger, config, progress)
-    sources, clips = ledger.close(_recorded(config))
-    summary = _summary(out, sources, clips, decoded, time.monotonic() - started)
+    refresh_report(out)
+    summary = _summary(out, sources, read_clips(out), decoded, time.monotonic() - started)
     return replace(summary, not_stored=not_stored)
 
 
