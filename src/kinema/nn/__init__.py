@@ -1,0 +1,9 @@
+"""The networks: torch modules without input or output of their own."""
+
+from __future__ import annotations
+
+from kinema.nn.build import NetworkConfig, build_network
+from kinema.nn.conditioning import Conditioning, cat_conditioning
+from kinema.nn.stdit2 import STDiT2, STDiT2Config
+
+__all__ = ["Conditioning", "NetworkConfig", "STDiT2", "STDiT2Config", "build_network", "cat_conditioning"]

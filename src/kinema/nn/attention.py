@@ -1,0 +1,89 @@
+"""Attention over space, over time, and from the video to its text. Tokens are kept as `b t s d`."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from kinema.nn.layers import RMSNorm, rotate
+
+Angles = tuple[Tensor, Tensor]
+KeysValues = tuple[Tensor, Tensor]
+
+
+class SelfAttention(nn.Module):
+    """Within each frame (`angles` None), or along time at each place (`angles` given).
+
+    `rope_first` is the published order: rotation, then the norm of queries and keys. Because that norm has
+    a weight per channel it breaks the rotation's relative positions, so new networks norm first.
+    """
+
+    def __init__(self, width: int, heads: int, *, qk_norm: bool, rope_first: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.rope_first = rope_first
+        self.qkv = nn.Linear(width, 3 * width)
+        self.q_norm = RMSNorm(width // heads) if qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(width // heads) if qk_norm else nn.Identity()
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Float[Tensor, "b t s d"], angles: Angles | None) -> Float[Tensor, "b t s d"]:
+        queries, keys, values = rearrange(
+            self.qkv(tokens), "b t s (n h d) -> n b t s h d", n=3, h=self.heads
+        ).unbind(0)
+        queries = self._prepare(queries, self.q_norm, angles).to(values.dtype)
+        keys = self._prepare(keys, self.k_norm, angles).to(values.dtype)
+        attend = _attend_space if angles is None else _attend_time
+        out: Tensor = self.proj(attend(queries, keys, values))
+        return out
+
+    def _prepare(self, values: Tensor, norm: nn.Module, angles: Angles | None) -> Tensor:
+        if angles is None:
+            prepared: Tensor = norm(values)
+        elif self.rope_first:
+            prepared = norm(rotate(values, *angles))
+        else:
+            prepared = rotate(norm(values), *angles)
+        return prepared
+
+
+def _attend_space(queries: Tensor, keys: Tensor, values: Tensor) -> Float[Tensor, "b t s d"]:
+    q, k, v = (rearrange(part, "b t s h d -> (b t) h s d") for part in (queries, keys, values))
+    mixed = F.scaled_dot_product_attention(q, k, v)
+    return rearrange(mixed, "(b t) h s d -> b t s (h d)", b=len(queries))
+
+
+def _attend_time(queries: Tensor, keys: Tensor, values: Tensor) -> Float[Tensor, "b t s d"]:
+    # Places and heads share one axis, so contiguous queries and keys need no copy.
+    q, k, v = (rearrange(part, "b t s h d -> b (s h) t d") for part in (queries, keys, values))
+    mixed = F.scaled_dot_product_attention(q, k, v)
+    return rearrange(mixed, "b (s h) t d -> b t s (h d)", h=queries.shape[3])
+
+
+class CrossAttention(nn.Module):
+    """From every video token to the words of its own caption."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_linear = nn.Linear(width, width)
+        self.kv_linear = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+
+    def keys_values(self, words: Float[Tensor, "b l d"]) -> KeysValues:
+        """What the words contribute: it depends on nothing else, so a sampler needs it once per prompt."""
+        keys, values = rearrange(self.kv_linear(words), "b l (n h d) -> n b h l d", n=2, h=self.heads)
+        return keys, values
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b t s d"],
+        keys_values: KeysValues,
+        word_mask: Bool[Tensor, "b 1 1 l"] | None,
+    ) -> Float[Tensor, "b t s d"]:
+        queries = rearrange(self.q_linear(tokens), "b t s (h d) -> b h (t s) d", h=self.heads)
+        mixed = F.scaled_dot_product_attention(queries, *keys_values, attn_mask=word_mask)
+        out: Tensor = self.proj(rearrange(mixed, "b h (t s) d -> b t s (h d)", t=tokens.shape[1]))
+        return out

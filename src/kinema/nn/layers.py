@@ -1,0 +1,142 @@
+"""Small layers of the transformers: embeddings of numbers, patches and positions, norms, feed-forward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+NEAR_TIE = 1.5e-9
+
+
+def sinusoid(values: Float[Tensor, "*n"], width: int) -> Float[Tensor, "*n {width}"]:
+    """[cos(v f), sin(v f)] with f_k = 10000^(-2k/width), always in float32.
+
+    Processors disagree on the last bit of float32 exponentials, and at timestep 999 that bit is visible in
+    the output. Here every machine gets the frequencies of the published implementation: rounded from
+    float64, near ties upwards.
+    """
+    half = width // 2
+    steps = torch.arange(half, device=values.device, dtype=torch.float32)
+    exponents = -math.log(10_000) * steps / half
+    frequencies = (exponents.double().exp() * (1 + NEAR_TIE)).float()
+    angles = values.float()[..., None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class ScalarEmbedder(nn.Module):
+    """A number as a vector: sinusoid in float32 (bf16 would merge half of the timesteps), then an MLP."""
+
+    def __init__(self, hidden: int, sinusoid_width: int = 256) -> None:
+        super().__init__()
+        self.sinusoid_width = sinusoid_width
+        self.mlp = nn.Sequential(nn.Linear(sinusoid_width, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+
+    def forward(self, values: Float[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        first = self.mlp[0]
+        assert isinstance(first, nn.Linear)
+        embedded: Tensor = self.mlp(sinusoid(values, self.sinusoid_width).to(first.weight.dtype))
+        return embedded
+
+
+class Mlp(nn.Module):
+    """Linear, tanh-GELU, Linear."""
+
+    def __init__(self, width: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, out)
+
+    def forward(self, tokens: Float[Tensor, "*n d"]) -> Float[Tensor, "*n out"]:
+        hidden = F.gelu(self.fc1(tokens), approximate="tanh")
+        out: Tensor = self.fc2(hidden)
+        return out
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm of the last axis; statistics in float32."""
+
+    def __init__(self, width: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, values: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+        wide = values.float()
+        inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return (wide * inverse).to(values.dtype) * self.weight
+
+
+class PatchEmbed(nn.Module):
+    """Latents to tokens, one per patch; sizes that patches do not divide are zero-padded at the end."""
+
+    def __init__(self, channels: int, hidden: int, patch_size: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv3d(channels, hidden, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b t s d"]:
+        pt, ph, pw = self.patch_size
+        _, _, frames, height, width = latents.shape
+        padded = F.pad(latents, (0, -width % pw, 0, -height % ph, 0, -frames % pt))
+        patches = rearrange(padded, "b c (t pt) (h ph) (w pw) -> b t (h w) (c pt ph pw)", pt=pt, ph=ph, pw=pw)
+        # The kernel equals the stride: a matrix product is the same convolution, and faster on a CPU.
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+
+def position_embedding(
+    scale: Float[Tensor, " b"], rows: int, columns: int, width: int
+) -> Float[Tensor, "b s {width}"]:
+    """Fixed 2-D sinusoids of the patch grid; `scale` maps the picture's size to the size of the base grid.
+
+    The first half of the channels encodes the column, the second half the row; tokens run row by row.
+    """
+    base = round(math.sqrt(rows * columns))
+    steps = torch.arange(width // 4, device=scale.device, dtype=torch.float32)
+    frequencies = 1.0 / 10_000 ** (4 * steps / width)
+
+    def axis(count: int) -> Tensor:
+        places = torch.arange(count, device=scale.device, dtype=torch.float32)
+        angles = (places / scale.float()[:, None] * base / count)[..., None] * frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+    by_column = axis(columns)[:, None].expand(-1, rows, -1, -1)
+    by_row = axis(rows)[:, :, None].expand(-1, -1, columns, -1)
+    return torch.cat([by_column, by_row], dim=-1).flatten(1, 2)
+
+
+class RotaryEmbedding(nn.Module):
+    """Rotation angles along time. The frequencies stay float32 when the network is cast to bf16."""
+
+    def __init__(self, head_width: int, theta: float = 10_000.0) -> None:
+        super().__init__()
+        exponents = torch.arange(0, head_width, 2, dtype=torch.float32) / head_width
+        self.freqs = nn.Parameter(1.0 / theta**exponents, requires_grad=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RotaryEmbedding:
+        exact = self.freqs.detach()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if not exact.is_meta:
+            self.freqs.data = exact.to(self.freqs.device)
+        return self
+
+    def forward(self, frames: int) -> tuple[Float[Tensor, "t half"], Float[Tensor, "t half"]]:
+        """Cosines and sines for positions 0 .. frames - 1."""
+        places = torch.arange(frames, device=self.freqs.device, dtype=torch.float32)
+        angles = places[:, None] * self.freqs.float()
+        return angles.cos(), angles.sin()
+
+
+def rotate(
+    values: Float[Tensor, "*n t s h d"], cosines: Float[Tensor, "t half"], sines: Float[Tensor, "t half"]
+) -> Float[Tensor, "*n t s h d"]:
+    """Turn the channel pairs (2j, 2j+1) of each frame by its angles."""
+    even, odd = rearrange(values.float(), "... (pair two) -> ... pair two", two=2).unbind(-1)
+    cos, sin = cosines[:, None, None], sines[:, None, None]
+    turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
+    return turned.flatten(-2).to(values.dtype)

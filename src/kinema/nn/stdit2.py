@@ -1,0 +1,307 @@
+"""ST-DiT-2: a diffusion transformer that alternates attention over space, time and text.
+
+The architecture and the names of its weights are those of Open-Sora 1.1 (https://github.com/hpcaitech/Open-Sora),
+so that its published weights load as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from kinema.nn.attention import Angles, CrossAttention, KeysValues, SelfAttention
+from kinema.nn.conditioning import Conditioning
+from kinema.nn.layers import Mlp, PatchEmbed, RotaryEmbedding, ScalarEmbedder, position_embedding
+
+
+@dataclass(frozen=True, kw_only=True)
+class STDiT2Config:
+    """Sizes of the network, and the three published behaviours that only the published weights need.
+
+    `rope_first`: rotate queries and keys before their norm.
+    `final_layer_published`: the last modulation of generated frames does not see the size of the picture,
+    and given frames are modulated twice.
+    `shared_position_scale`: the first element of a batch sets the scale of the positions for all.
+    """
+
+    depth: int = 28
+    hidden: int = 1152
+    heads: int = 16
+    patch_size: tuple[int, int, int] = (1, 2, 2)
+    in_channels: int = 4
+    mlp_ratio: float = 4.0
+    caption_channels: int = 4096
+    max_tokens: int = 200
+    input_sq_size: int = 512
+    qk_norm: bool = True
+    rope_first: bool = False
+    learned_variance: bool = True
+    caption_drop: float = 0.1
+    final_layer_published: bool = False
+    shared_position_scale: bool = False
+
+    def __post_init__(self) -> None:
+        if self.hidden % 12:
+            raise ValueError(f"hidden must be a multiple of 12, got {self.hidden}")
+        if self.hidden % self.heads or self.hidden // self.heads % 2:
+            raise ValueError(f"hidden / heads must be an even number, got {self.hidden} / {self.heads}")
+        if not 0 <= self.caption_drop <= 1:
+            raise ValueError(f"caption_drop must be in [0, 1], got {self.caption_drop}")
+        if min(self.depth, self.in_channels, self.max_tokens, *self.patch_size) < 1:
+            raise ValueError("depth, in_channels, max_tokens and patch_size must be at least 1")
+
+    @classmethod
+    def xl2(cls) -> STDiT2Config:
+        """The network of the weights published as OpenSora-STDiT-v2."""
+        return cls(rope_first=True, final_layer_published=True, shared_position_scale=True)
+
+    @property
+    def out_channels(self) -> int:
+        return self.in_channels * (2 if self.learned_variance else 1)
+
+
+class Modulations(NamedTuple):
+    """Vectors that steer the blocks, per frame; t is 1 when no frame is given.
+
+    `final_given` is for the published final layer alone, see `FinalLayer`.
+    """
+
+    space: Float[Tensor, "b t 6 d"]
+    time: Float[Tensor, "b t 3 d"]
+    final: Float[Tensor, "b t d"]
+    final_given: Float[Tensor, "b 1 d"] | None = None
+    denoise_mask: Bool[Tensor, "b t"] | None = None
+
+
+class CaptionEmbedder(nn.Module):
+    """Text tokens to the width of the network; holds the (fixed, random) null caption."""
+
+    y_embedding: Tensor
+
+    def __init__(self, config: STDiT2Config) -> None:
+        super().__init__()
+        null = torch.randn(config.max_tokens, config.caption_channels) / config.caption_channels**0.5
+        self.register_buffer("y_embedding", null)
+        self.y_proj = Mlp(config.caption_channels, config.hidden, config.hidden)
+
+    def forward(self, tokens: Float[Tensor, "b l c"]) -> Float[Tensor, "b l d"]:
+        words: Tensor = self.y_proj(tokens.to(self.y_proj.fc1.weight.dtype))
+        return words
+
+
+class Block(nn.Module):
+    """Space, time, text, feed-forward; each a residual, all but the text modulated per frame."""
+
+    def __init__(self, config: STDiT2Config) -> None:
+        super().__init__()
+        width, heads = config.hidden, config.heads
+        self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
+        self.scale_shift_table_temporal = nn.Parameter(torch.randn(3, width) / width**0.5)
+        self.attn = SelfAttention(width, heads, qk_norm=config.qk_norm, rope_first=config.rope_first)
+        self.cross_attn = CrossAttention(width, heads)
+        self.mlp = Mlp(width, int(width * config.mlp_ratio), width)
+        self.attn_temp = SelfAttention(width, heads, qk_norm=config.qk_norm, rope_first=config.rope_first)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b t s d"],
+        modulations: Modulations,
+        angles: Angles,
+        keys_values: KeysValues,
+        word_mask: Bool[Tensor, "b 1 1 l"] | None,
+    ) -> Float[Tensor, "b t s d"]:
+        space = (self.scale_shift_table + modulations.space)[:, :, None].unbind(3)
+        time = (self.scale_shift_table_temporal + modulations.time)[:, :, None].unbind(3)
+        tokens = torch.addcmul(tokens, space[2], self.attn(modulate(tokens, space[0], space[1]), None))
+        tokens = torch.addcmul(tokens, time[2], self.attn_temp(modulate(tokens, time[0], time[1]), angles))
+        tokens = tokens + self.cross_attn(tokens, keys_values, word_mask)
+        return torch.addcmul(tokens, space[5], self.mlp(modulate(tokens, space[3], space[4])))
+
+
+class FinalLayer(nn.Module):
+    """Tokens to the pixels of their patches.
+
+    As published, a given frame is modulated twice: as if it were noised, then by its own vector.
+    """
+
+    def __init__(self, config: STDiT2Config) -> None:
+        super().__init__()
+        pt, ph, pw = config.patch_size
+        self.scale_shift_table = nn.Parameter(torch.randn(2, config.hidden) / config.hidden**0.5)
+        self.linear = nn.Linear(config.hidden, pt * ph * pw * config.out_channels)
+
+    def forward(self, tokens: Float[Tensor, "b t s d"], modulations: Modulations) -> Float[Tensor, "b t s p"]:
+        out = self._modulate(tokens, modulations.final)
+        if modulations.final_given is not None and modulations.denoise_mask is not None:
+            given = self._modulate(out, modulations.final_given)
+            out = torch.where(modulations.denoise_mask[:, :, None, None], out, given)
+        pixels: Tensor = self.linear(out)
+        return pixels
+
+    def _modulate(self, tokens: Tensor, vector: Float[Tensor, "b t d"]) -> Float[Tensor, "b t s d"]:
+        shift, scale = (self.scale_shift_table + vector[:, :, None])[:, :, None].unbind(3)
+        return modulate(tokens, shift, scale)
+
+
+class STDiT2(nn.Module):
+    """The network. `gradient_checkpointing` trades a second forward pass of each block for its memory."""
+
+    def __init__(self, config: STDiT2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        width = config.hidden
+        self.x_embedder = PatchEmbed(config.in_channels, width, config.patch_size)
+        self.t_embedder = ScalarEmbedder(width)
+        self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.t_block_temp = nn.Sequential(nn.SiLU(), nn.Linear(width, 3 * width))
+        self.y_embedder = CaptionEmbedder(config)
+        self.rope = RotaryEmbedding(width // config.heads)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.final_layer = FinalLayer(config)
+        self.csize_embedder = ScalarEmbedder(width // 3)
+        self.ar_embedder = ScalarEmbedder(width // 3)
+        self.fl_embedder = ScalarEmbedder(width)
+        self.fps_embedder = ScalarEmbedder(width)
+        initialise(self)
+
+    def forward(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        timestep: Float[Tensor, " b"],
+        conditioning: Conditioning,
+        denoise_mask: Bool[Tensor, "b t"] | None = None,
+        text: list[KeysValues] | None = None,
+    ) -> Float[Tensor, "b out t h w"]:
+        """Frames with `denoise_mask` False are given: clean, and treated at timestep 0.
+
+        `text` is `text_keys_values(conditioning.tokens)`, computed once when a prompt serves many steps.
+        """
+        text = self.text_keys_values(conditioning.tokens) if text is None else text
+        word_mask = None if conditioning.token_mask is None else conditioning.token_mask[:, None, None]
+        modulations = self.modulations(timestep, conditioning, self._patch_mask(denoise_mask))
+        tokens = self.x_embedder(latents.to(self.x_embedder.proj.weight.dtype))
+        tokens = tokens + self.positions(latents, conditioning)[:, None].to(tokens.dtype)
+        angles = self.rope(tokens.shape[1])
+        for block, keys_values in zip(self._blocks(), text, strict=True):
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(
+                    block, tokens, modulations, angles, keys_values, word_mask, use_reentrant=False
+                )
+            else:
+                tokens = block(tokens, modulations, angles, keys_values, word_mask)
+        return self._unpatchify(self.final_layer(tokens, modulations), latents).float()
+
+    def text_keys_values(self, tokens: Float[Tensor, "b l c"]) -> list[KeysValues]:
+        """Keys and values of the text for each block."""
+        words = self.y_embedder(tokens)
+        return [block.cross_attn.keys_values(words) for block in self._blocks()]
+
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
+
+    def null_tokens(self, length: int) -> Float[Tensor, "{length} c"]:
+        """The first `length` tokens of the null caption."""
+        return self.y_embedder.y_embedding[:length]
+
+    def modulations(
+        self,
+        timestep: Float[Tensor, " b"],
+        conditioning: Conditioning,
+        denoise_mask: Bool[Tensor, "b t"] | None,
+    ) -> Modulations:
+        """Time and the facts of the clip; selected per frame here, once, instead of in every block."""
+        size = self._size_embedding(conditioning)
+        pace = self.fl_embedder(conditioning.frames) + self.fps_embedder(conditioning.fps)
+
+        def at(time: Tensor, final_size: Tensor | None) -> Modulations:
+            vector = self.t_embedder(time)
+            space = self.t_block(vector + size).reshape(len(time), 6, -1)
+            pace_vectors = self.t_block_temp(vector + pace).reshape(len(time), 3, -1)
+            final = vector if final_size is None else vector + final_size
+            return Modulations(space[:, None], pace_vectors[:, None], final[:, None])
+
+        published = self.config.final_layer_published
+        noised = at(timestep, None if published else size)
+        if denoise_mask is None:
+            return noised
+        given = at(torch.zeros_like(timestep), size)
+        where = denoise_mask[:, :, None]
+        space = torch.where(where[..., None], noised.space, given.space)
+        time = torch.where(where[..., None], noised.time, given.time)
+        if published:
+            return Modulations(space, time, noised.final, given.final, denoise_mask)
+        return Modulations(space, time, torch.where(where, noised.final, given.final))
+
+    def _size_embedding(self, conditioning: Conditioning) -> Float[Tensor, "b d"]:
+        parts = [
+            self.csize_embedder(conditioning.height),
+            self.csize_embedder(conditioning.width),
+            self.ar_embedder(conditioning.aspect_ratio),
+        ]
+        return torch.cat(parts, dim=1)
+
+    def positions(
+        self, latents: Float[Tensor, "b c t h w"], conditioning: Conditioning
+    ) -> Float[Tensor, "b s d"]:
+        """Positions of the patch grid, scaled by the size of the picture in pixels."""
+        _, ph, pw = self.config.patch_size
+        rows, columns = -(-latents.shape[3] // ph), -(-latents.shape[4] // pw)
+        scale = (conditioning.height.float() * conditioning.width.float()).sqrt() / self.config.input_sq_size
+        scale = scale[:1] if self.config.shared_position_scale else scale
+        return position_embedding(scale, rows, columns, self.config.hidden)
+
+    def _patch_mask(self, denoise_mask: Bool[Tensor, "b t"] | None) -> Bool[Tensor, "b n"] | None:
+        """A patch that spans several frames is generated if one of them is."""
+        span = self.config.patch_size[0]
+        if denoise_mask is None or span == 1:
+            return denoise_mask
+        padded = F.pad(denoise_mask, (0, -denoise_mask.shape[1] % span))
+        return rearrange(padded, "b (t span) -> b t span", span=span).any(-1)
+
+    def _unpatchify(
+        self, pixels: Float[Tensor, "b n s p"], latents: Float[Tensor, "b c t h w"]
+    ) -> Float[Tensor, "b out t h w"]:
+        pt, ph, pw = self.config.patch_size
+        frames, height, width = latents.shape[2:]
+        whole = rearrange(
+            pixels,
+            "b n (h w) (pt ph pw c) -> b c (n pt) (h ph) (w pw)",
+            h=-(-height // ph),
+            pt=pt,
+            ph=ph,
+            pw=pw,
+        )
+        return whole[:, :, :frames, :height, :width]
+
+
+def modulate(
+    tokens: Float[Tensor, "b t s d"], shift: Float[Tensor, "b t 1 d"], scale: Float[Tensor, "b t 1 d"]
+) -> Float[Tensor, "b t s d"]:
+    """LayerNorm without weights, then the frame's own scale and shift."""
+    return torch.addcmul(shift, F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6), 1 + scale)
+
+
+@torch.no_grad()
+def initialise(network: STDiT2) -> None:
+    """Xavier for the linear maps; every residual of time and text, and the output, start at zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    nn.init.xavier_uniform_(network.x_embedder.proj.weight.view(network.config.hidden, -1))
+    for part in (network.t_embedder, network.t_block, network.t_block_temp, network.y_embedder.y_proj):
+        for module in part.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+    for block in network._blocks():
+        nn.init.zeros_(block.cross_attn.proj.weight)
+        nn.init.zeros_(block.attn_temp.proj.weight)
+    nn.init.zeros_(network.final_layer.linear.weight)
