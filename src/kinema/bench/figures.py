@@ -86,7 +86,7 @@ def interleaved(tasks: Mapping[str, Callable[[], object]], rounds: int = 5) -> d
 def matmul_task(
     rows: int, inner: int, columns: int, dtype: torch.dtype
 ) -> tuple[Callable[[], object], float]:
-    """A matrix product of the caller's shapes and its floating-point operations: the floor to stand beside."""
+    """A matrix product of the caller's shapes and its floating-point operations: a floor to stand beside."""
     generator = torch.Generator().manual_seed(0)
     left = torch.randn(rows, inner, generator=generator).to(dtype)
     right = torch.randn(inner, columns, generator=generator).to(dtype)
