@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from kinema.nn import STDiT2, STDiT2Config
+
 ABSOLUTE, RELATIVE = 2e-5, 1e-4
 WORST = pytest.StashKey[dict[str, tuple[float, float]]]()
 
@@ -74,3 +76,35 @@ def read(pytestconfig: pytest.Config) -> Callable[[str], Fixture]:
         )
 
     return reader
+
+
+@pytest.fixture
+def build_published():
+    """`build_published(fixture, rope_first=...)`: the network of a fixture, with its weights."""
+    return _build_published
+
+
+def _published_config(facts, *, rope_first=True):
+    return STDiT2Config(
+        depth=facts["depth"],
+        hidden=facts["hidden_size"],
+        heads=facts["num_heads"],
+        patch_size=tuple(facts["patch_size"]),
+        in_channels=facts["in_channels"],
+        mlp_ratio=facts["mlp_ratio"],
+        caption_channels=facts["caption_channels"],
+        max_tokens=facts["model_max_length"],
+        input_sq_size=facts["input_sq_size"],
+        qk_norm=facts["qk_norm"],
+        learned_variance=facts["pred_sigma"],
+        caption_drop=facts["class_dropout_prob"],
+        rope_first=rope_first,
+        final_layer_published=True,
+        shared_position_scale=True,
+    )
+
+
+def _build_published(fixture, *, rope_first=True):
+    network = STDiT2(_published_config(fixture.facts["config"], rope_first=rope_first))
+    network.load_state_dict(fixture.under("state."), strict=True)
+    return network.eval()

@@ -12,32 +12,6 @@ from kinema.nn import Conditioning, STDiT2, STDiT2Config
 NETWORKS = ["stdit2_small_qknorm", "stdit2_small_noqknorm"]
 
 
-def published_config(facts, *, rope_first=True):
-    return STDiT2Config(
-        depth=facts["depth"],
-        hidden=facts["hidden_size"],
-        heads=facts["num_heads"],
-        patch_size=tuple(facts["patch_size"]),
-        in_channels=facts["in_channels"],
-        mlp_ratio=facts["mlp_ratio"],
-        caption_channels=facts["caption_channels"],
-        max_tokens=facts["model_max_length"],
-        input_sq_size=facts["input_sq_size"],
-        qk_norm=facts["qk_norm"],
-        learned_variance=facts["pred_sigma"],
-        caption_drop=facts["class_dropout_prob"],
-        rope_first=rope_first,
-        final_layer_published=True,
-        shared_position_scale=True,
-    )
-
-
-def build(fixture, *, rope_first=True):
-    network = STDiT2(published_config(fixture.facts["config"], rope_first=rope_first))
-    network.load_state_dict(fixture.under("state."), strict=True)
-    return network.eval()
-
-
 def inputs(fixture, case):
     given = fixture.under(f"in.{case}.")
     mask = given.get("mask")
@@ -56,27 +30,27 @@ def inputs(fixture, case):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_outputs(read, name):
+def test_outputs(read, build_published, name):
     fixture = read(f"opensora/{name}")
-    network = build(fixture)
+    network = build_published(fixture)
     with torch.no_grad():
         for case in fixture.facts["cases"]:
             fixture.check(network(*inputs(fixture, case)), f"out.{case}")
 
 
-def test_outputs_in_the_corrected_order(read):
+def test_outputs_in_the_corrected_order(read, build_published):
     outputs = read("opensora/stdit2_small_qknorm_v12order_outputs")
     weights = read("opensora/stdit2_small_qknorm")
-    network = build(weights, rope_first=False)
+    network = build_published(weights, rope_first=False)
     with torch.no_grad():
         for case in outputs.facts["cases"]:
             outputs.check(network(*inputs(weights, case)), f"out.{case}")
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_text_computed_ahead_changes_nothing(read, name):
+def test_text_computed_ahead_changes_nothing(read, build_published, name):
     fixture = read(f"opensora/{name}")
-    network = build(fixture)
+    network = build_published(fixture)
     with torch.no_grad():
         for case in fixture.facts["cases"]:
             latents, timestep, conditioning, denoise_mask = inputs(fixture, case)
@@ -88,10 +62,10 @@ def test_text_computed_ahead_changes_nothing(read, name):
     ("name", "order"),
     [(name, name) for name in NETWORKS] + [(NETWORKS[0], f"{NETWORKS[0]}_v12order_outputs")],
 )
-def test_gradients(read, name, order):
+def test_gradients(read, build_published, name, order):
     facts = read(f"opensora/{order}").facts["grad_check"]
     fixture = read(f"opensora/{name}")
-    network = build(fixture, rope_first=name == order)
+    network = build_published(fixture, rope_first=name == order)
     out = network(*inputs(fixture, facts["case"]))
     loss = (out * torch.arange(out.numel()).reshape(out.shape).sin()).mean()
     loss.backward()
@@ -106,9 +80,9 @@ def test_gradients(read, name, order):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_activations(read, name):
+def test_activations(read, build_published, name):
     fixture = read(f"opensora/{name}")
-    network = build(fixture)
+    network = build_published(fixture)
     cases = {key.split(".")[1] for key in fixture.tensors if key.startswith("mid.")}
     for case in sorted(cases):
         got = activations(network, *inputs(fixture, case))

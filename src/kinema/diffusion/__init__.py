@@ -1,0 +1,1 @@
+"""Diffusion processes and samplers: mathematics on tensors, without input or output."""

@@ -1,0 +1,49 @@
+"""SpeeD: draws fewer timesteps where little changes, and weights them (Wang et al., arXiv:2405.17403)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from kinema.diffusion.schedules import Tables
+
+STEEP, FLAT = 1e-4, 5e-5
+
+
+def step_weights(tables: Tables) -> Float[Tensor, " n"]:
+    """The weight of the mse at each step: 1 / (1 + SNR)."""
+    return 1 / (1 + snr(tables))
+
+
+def snr(tables: Tables) -> Float[Tensor, " n"]:
+    return 1 / (1 - tables.alphas_cumprod) - 1
+
+
+def growth(tables: Tables) -> Float[Tensor, " n"]:
+    """How fast the noise of a step grows with the step."""
+    (gradient,) = torch.gradient(tables.sqrt_one_minus_alphas_cumprod)
+    return gradient
+
+
+def meaningful_steps(tables: Tables) -> int:
+    """The number of steps before the noise hardly changes any more; all, if it always changes."""
+    flat = (growth(tables) < FLAT).nonzero()
+    return int(flat[0]) + 1 if len(flat) else len(tables)
+
+
+def probabilities(tables: Tables) -> Float[Tensor, " n"]:
+    """How likely each step is drawn: steep steps five times as often as flat ones."""
+    preference = torch.tanh(1e6 * (growth(tables) - STEEP)) + 1.5
+    return preference / preference.sum()
+
+
+def draw_timesteps(tables: Tables, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
+    """Half from `probabilities`, each with its mirror image in the meaningful steps."""
+    half = torch.multinomial(
+        probabilities(tables).to(generator.device), count // 2 + 1, replacement=True, generator=generator
+    )
+    last = meaningful_steps(tables)
+    # Step 0 mirrors to the first step beyond the meaningful ones.
+    mirror = torch.where(half < last, last - half, half - last).clamp_max(len(tables) - 1)
+    return torch.cat([half, mirror])[:count]
