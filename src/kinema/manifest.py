@@ -76,9 +76,16 @@ class Clip:
     duration_s: float
     motion_score: float | None = None
     camera_motion: str | None = None
+    camera_confidence: float | None = None
     text_area: float | None = None
     aesthetic_score: float | None = None
     technical_quality: float | None = None
+    brightness: float | None = None
+    black_frames: float | None = None
+    frozen_frames: float | None = None
+    letterbox: float | None = None
+    crop: str | None = None
+    frame_hashes: str | None = None
     text_match: float | None = None
     captions: tuple[Caption, ...] = ()
     near_duplicate_of: str | None = None
@@ -127,9 +134,16 @@ CLIP_SCHEMA = pa.schema(
         ("duration_s", pa.float64()),
         ("motion_score", pa.float64()),
         ("camera_motion", pa.string()),
+        ("camera_confidence", pa.float64()),
         ("text_area", pa.float64()),
         ("aesthetic_score", pa.float64()),
         ("technical_quality", pa.float64()),
+        ("brightness", pa.float64()),
+        ("black_frames", pa.float64()),
+        ("frozen_frames", pa.float64()),
+        ("letterbox", pa.float64()),
+        ("crop", pa.string()),
+        ("frame_hashes", pa.string()),
         ("text_match", pa.float64()),
         (
             "captions",

@@ -204,7 +204,7 @@ def test_every_nasty_file_gives_a_row(footage: Path, tmp_path: Path) -> None:
     assert all(reason and "\n" not in reason for reason in summary.failed.values())
     clips = by_name(tmp_path / "out")
     assert set(clips) | NASTY_FAILED == {path.name for path in (footage / "nasty").iterdir()}
-    assert clips["all_black.mp4"][0].drop_reasons == ("motion_score < 0.05",)
+    assert clips["all_black.mp4"][0].drop_reasons == ("motion_score < 0.05", "black_frames > 0.5")
     assert clips["still_image.mp4"][0].drop_reasons == ("motion_score < 0.05",)
     (portrait,) = clips["rotated_metadata_portrait.mp4"]
     assert (portrait.width, portrait.height, portrait.frames) == (270, 480, 90)

@@ -10,8 +10,12 @@ from typing import Any
 
 import cv2
 
+from kinema.curate.camera import CameraConfig, CameraScorer
 from kinema.curate.cuts import CutConfig, CutDetector
+from kinema.curate.duplicates import DuplicateConfig, HashScorer
 from kinema.curate.motion import MotionConfig, MotionScorer
+from kinema.curate.overlay_text import TextConfig, TextScorer
+from kinema.curate.quality import QualityConfig, QualityScorer
 from kinema.curate.sampling import FrameTrack, Sampling, Scorer
 from kinema.curate.spans import Span, SpanConfig, shots, split
 from kinema.errors import DecodeError
@@ -31,6 +35,10 @@ class AnalysisConfig:
     cuts: CutConfig = field(default_factory=CutConfig)
     spans: SpanConfig = field(default_factory=SpanConfig)
     motion: MotionConfig = field(default_factory=MotionConfig)
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    duplicates: DuplicateConfig = field(default_factory=DuplicateConfig)
+    text: TextConfig = field(default_factory=TextConfig)
     limits: Limits = field(default_factory=Limits)
 
 
@@ -72,7 +80,13 @@ def file_sha256(path: Path) -> str:
 
 def scorers(config: AnalysisConfig) -> list[Scorer]:
     """All scorers that a clip gets; each is fed from the same decode."""
-    return [MotionScorer(config.motion)]
+    found: list[Scorer] = [
+        MotionScorer(config.motion),
+        CameraScorer(config.camera),
+        QualityScorer(config.quality),
+        HashScorer(config.duplicates),
+    ]
+    return [*found, TextScorer(config.text)] if config.text.active else found
 
 
 def _decoded(

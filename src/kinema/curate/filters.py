@@ -15,6 +15,10 @@ class FilterConfig:
     min_side: int = 64
     min_motion: float | None = 0.05
     max_motion: float | None = None
+    max_text_area: float | None = 0.07
+    min_quality: float | None = None
+    max_black_frames: float | None = 0.5
+    drop_near_duplicates: bool = True
 
     def __post_init__(self) -> None:
         if self.min_duration_s < 0 or self.min_side < 1:
@@ -39,6 +43,10 @@ def drop_reasons(clip: Clip, config: FilterConfig) -> tuple[str, ...]:
         (min(clip.height, clip.width) < config.min_side, f"side < {config.min_side}"),
         (_below(motion, config.min_motion), f"motion_score < {config.min_motion}"),
         (_below(config.max_motion, motion), f"motion_score > {config.max_motion}"),
+        (_below(config.max_text_area, clip.text_area), f"text_area > {config.max_text_area}"),
+        (_below(clip.technical_quality, config.min_quality), f"technical_quality < {config.min_quality}"),
+        (_below(config.max_black_frames, clip.black_frames), f"black_frames > {config.max_black_frames}"),
+        (config.drop_near_duplicates and clip.near_duplicate_of is not None, "near duplicate"),
     )
     return tuple(reason for broken, reason in checks if broken)
 

@@ -13,6 +13,7 @@ import tomli_w
 from kinema import __version__
 from kinema.curate.analysis import Analysis, AnalysisConfig, source_id
 from kinema.curate.captions import CaptionSource
+from kinema.curate.duplicates import DuplicateConfig, mark_duplicates
 from kinema.curate.filters import FilterConfig, filtered
 from kinema.files import atomic_path, writable_folder, write_text
 from kinema.manifest import Caption, Clip, Source, read_clips, read_sources, write_clips, write_sources
@@ -75,6 +76,17 @@ class Ledger:
             (self.folder / "clips" / f"part-{part}.parquet").unlink(missing_ok=True)
         write_sources(self.folder, part, [row])
         self._sources[path] = row
+
+    def mark_duplicates(self, config: DuplicateConfig) -> None:
+        """Compare all clips with one another; rewrites the parts in which `near_duplicate_of` changes."""
+        before = read_clips(self.folder)
+        by_source: dict[str, list[tuple[Clip, Clip]]] = {}
+        for old, new in zip(before, mark_duplicates(before, config), strict=True):
+            by_source.setdefault(old.source_path, []).append((old, new))
+        for path, pairs in by_source.items():
+            if any(old.near_duplicate_of != new.near_duplicate_of for old, new in pairs):
+                clips = self._finish_clips(Path(path), [new for _, new in pairs])
+                write_clips(self.folder, source_id(Path(path)), clips)
 
     def close(self, config: dict[str, object]) -> tuple[list[Source], list[Clip]]:
         """Write dataset.toml with the resolved config and counts; return all rows."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kinema.curate.captions import CaptionConfig
+from kinema.curate.filters import FilterConfig
 from kinema.curate.ledger import thumbnail_path
 from kinema.curate.pipeline import CurateConfig, CurateSummary, curate
 from kinema.dataset.plan import Plan, make_plan
@@ -74,7 +75,8 @@ def _curate(footage: Path | None, out: Path, progress: Progress) -> CurateSummar
     if footage is not None:
         return curate([footage], out / "dataset", CurateConfig(), progress)
     table = write_captions(out / "captions.csv")
-    config = CurateConfig(captions=CaptionConfig(table=str(table)))
+    # Shots of under two seconds show too little of what their captions say.
+    config = CurateConfig(captions=CaptionConfig(table=str(table)), filters=FilterConfig(min_duration_s=2.0))
     return curate(sample_footage(), out / "dataset", config, progress)
 
 
