@@ -1,8 +1,8 @@
 """The parts of a block for the CPU, with their backward passes written out.
 
 Each keeps fewer tensors for the backward pass than its plain form and works through memory in pieces that
-stay in the cache of a core. Results are those of the plain forms up to rounding; statistics, softmax and rotations
-are float32 whatever the inputs are. On other devices, and under the compiler, the plain forms are used.
+stay in the cache of a core. Results are those of the plain forms up to rounding; statistics, softmax and
+rotations are float32 whatever the inputs are. On other devices, and under the compiler, plain forms serve.
 """
 # ruff: noqa: ANN401, PLR0913, PLR0917 (an autograd function has an untyped context and positional arguments)
 
@@ -130,7 +130,7 @@ def _turn(values: Float[Tensor, "n l d"], rotation: Tensor | None) -> Float[Tens
 
 
 def _inverse_length(values: Float[Tensor, "n l d"]) -> Float[Tensor, "n l 1"]:
-    length = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
     return length.square_().div_(values.shape[-1]).add_(EPS).rsqrt_()
 
 
