@@ -292,11 +292,16 @@ def _attention_backward(
     for start in range(0, length, rows):
         part = slice(start, start + rows)
         q, g = queries[:, part], grad[:, part]
-        scores = torch.bmm(q, keys.mT).float().sub_(sums[:, part])
-        share = (scores if bias is None else scores.add_(bias)).exp_()
-        delta = (g.float() * out[:, part]).sum(-1, keepdim=True)
-        slope = torch.bmm(g, values.mT).float().sub_(delta).mul_(share).to(q.dtype)
-        grad_values.baddbmm_(share.to(q.dtype).mT, g)
+        scores = torch.bmm(q, keys.mT)
+        scores = scores if bias is None else scores.add_(bias)
+        slope = torch.bmm(g, values.mT)
+        if q.dtype == torch.float32:
+            share = scores.sub_(sums[:, part]).exp_()
+            slope.sub_((g * out[:, part]).sum(-1, keepdim=True)).mul_(share)
+        else:  # these two kernels are float32 inside: nothing is converted in memory
+            share = scores.softmax(-1)
+            slope = torch._softmax_backward_data(slope, share, -1, share.dtype)
+        grad_values.baddbmm_(share.mT, g)
         grad_keys.baddbmm_(slope.mT, q)
         inner.append(torch.bmm(slope, keys))
     return inner[0] if len(inner) == 1 else torch.cat(inner, 1), grad_keys, grad_values
