@@ -6,6 +6,7 @@ convolutions are views of one buffer. Module names are those of diffusers' spati
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,9 +37,9 @@ class FrameContext:
 def sinusoid(values: Tensor, width: int) -> Tensor:
     """Cosine half first, frequencies 10000^(-i / (width / 2)); float32 `... -> ... width`."""
     half = width // 2
-    frequencies = torch.exp(
-        torch.arange(half, dtype=torch.float32, device=values.device) * (-9.210340371976184 / half)
-    )
+    # In this order of operations: a timestep of 700 magnifies the last bit of a frequency.
+    exponents = -math.log(10000) * torch.arange(half, dtype=torch.float32, device=values.device)
+    frequencies = torch.exp(exponents / half)
     angles = values.float()[..., None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
@@ -89,7 +90,8 @@ class SpatialResBlock(nn.Module):
         hidden = hidden + self.time_emb_proj(embedding)[:, :, None, None]
         hidden = self.conv2(group_norm_silu(hidden, self.norm2))
         residual: Tensor = features if self.conv_shortcut is None else self.conv_shortcut(features)
-        return residual + hidden
+        output: Tensor = residual + hidden
+        return output
 
 
 class TemporalResBlock(nn.Module):
@@ -108,6 +110,7 @@ class TemporalResBlock(nn.Module):
     ) -> Float[Tensor, "bt c h w"]:
         """`features` + share * residual: the mix of the branches, as both contain `features`."""
         frames = context.frames
+        assert self.conv1.bias is not None
         hidden = temporal_conv(
             group_norm_silu(features, self.norm1, frames=frames), self.conv1.weight, self.conv1.bias, frames
         )
