@@ -25,3 +25,11 @@ class CheckpointError(KinemaError):
 
 class OutputError(KinemaError):
     """An output folder that cannot be written, or a full disk."""
+
+
+class TrainingError(KinemaError):
+    """A run that cannot go on, such as a loss that is not a number; names the clips."""
+
+
+class Interrupted(KinemaError):  # noqa: N818 - a wish granted, not a fault
+    """A run that was asked to stop, saved its state and can be resumed; says how."""

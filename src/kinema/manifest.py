@@ -28,7 +28,12 @@ class Caption:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A raw file: container facts, and `reason` when `status` is "failed"."""
+    """A raw file: container facts, and `reason` when `status` is not "done".
+
+    Status: done; failed (not footage, or damaged); unreadable (no permission, disk or memory) and died (its
+    worker was killed), which the next run tries again; duplicate. `bytes`, `mtime_ns` and `analysis` (a
+    hash of the analysing config) tell whether a row is still true.
+    """
 
     source_id: str
     path: str
@@ -42,6 +47,8 @@ class Source:
     fps: float = 0.0
     frames: int = 0
     duration_s: float = 0.0
+    mtime_ns: int = 0
+    analysis: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +103,8 @@ SOURCE_SCHEMA = pa.schema(
         ("fps", pa.float64()),
         ("frames", pa.int64()),
         ("duration_s", pa.float64()),
+        ("mtime_ns", pa.int64()),
+        ("analysis", pa.string()),
     ]
 )
 

@@ -49,6 +49,16 @@ class Fixture:
         """`got` equals the tensor under `key` to 2e-5 + 1e-4 |expected|, element by element."""
         self.check_values(got, self.tensors[key], key)
 
+    def check_at_scale(self, got: Tensor, key: str) -> None:
+        """The same tolerance against the largest value, for what a random network has amplified.
+
+        Values that pass through many steps of it grow to 1e5 and keep the rounding of the largest.
+        """
+        scale = self.tensors[key].abs().max().clamp_min(1e-12)
+        self.check_values(got / scale, self.tensors[key] / scale, key)
+        distance = (got - self.tensors[key]).norm() / self.tensors[key].norm()
+        assert distance < RELATIVE, f"{self.name} {key}: relative distance {distance:.2e}"
+
     def check_values(self, got: Tensor, expected: Tensor, key: str) -> None:
         assert got.shape == expected.shape, f"{self.name} {key}: shape {got.shape}, expected {expected.shape}"
         assert torch.isfinite(got).all(), f"{self.name} {key}: not finite"

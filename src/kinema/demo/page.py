@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from kinema import __version__
+from kinema.demo.comparison import Comparison
 from kinema.files import write_text
 
 
@@ -26,20 +27,6 @@ class ClipCard:
     motion_score: float | None
     kept: bool
     drop_reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """An original clip beside what the model made of it; every path is relative to the page."""
-
-    name: str
-    caption: str
-    original: str
-    from_frame: str
-    from_text: str
-    strip: str
-    psnr_from_frame: float
-    psnr_still: float
 
 
 @dataclass(frozen=True, kw_only=True)

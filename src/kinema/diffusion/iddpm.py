@@ -44,8 +44,9 @@ class IDDPMConfig:
 
 def tables(config: IDDPMConfig, sampling_steps: int | None = None) -> Tables:
     """All steps for training, or the tables of a shorter process for sampling."""
+    count = config.steps if sampling_steps is None else sampling_steps
     betas = linear_betas(config.steps, config.beta_start, config.beta_end)
-    return respaced_tables(betas, spaced_timesteps(config.steps, sampling_steps or config.steps))
+    return respaced_tables(betas, spaced_timesteps(config.steps, count))
 
 
 def gather(table: Float[Tensor, " n"], index: Int[Tensor, " b"]) -> Float[Tensor, "b 1 1 1 1"]:

@@ -22,7 +22,8 @@ def snr(tables: Tables) -> Float[Tensor, " n"]:
 
 def growth(tables: Tables) -> Float[Tensor, " n"]:
     """How fast the noise of a step grows with the step."""
-    (gradient,) = torch.gradient(tables.sqrt_one_minus_alphas_cumprod)
+    # In float64: `probabilities` multiplies the rounding of these small differences by a million.
+    (gradient,) = torch.gradient((1 - tables.alphas_cumprod).double().sqrt())
     return gradient
 
 
@@ -35,7 +36,7 @@ def meaningful_steps(tables: Tables) -> int:
 def probabilities(tables: Tables) -> Float[Tensor, " n"]:
     """How likely each step is drawn: steep steps five times as often as flat ones."""
     preference = torch.tanh(1e6 * (growth(tables) - STEEP)) + 1.5
-    return preference / preference.sum()
+    return (preference / preference.sum()).float()
 
 
 def draw_timesteps(tables: Tables, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:

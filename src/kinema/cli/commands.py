@@ -1,0 +1,209 @@
+"""One function a command: read the config, run the owner, show the summary.
+
+What a command needs is imported inside it, so that `kinema --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from kinema import __version__
+from kinema.cli.terminal import Bars, show
+from kinema.errors import ConfigError
+
+app = App(
+    name="kinema",
+    help="Raw footage to a video diffusion model, and the model to video.",
+    help_epilogue="Start with: kinema demo. More on one command: kinema COMMAND --help",
+    version=__version__,
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+    help_format="plaintext",
+)
+
+Sets = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--set", negative=(), help="KEY=VALUE: set one key of the config, in TOML; may be given again."
+    ),
+]
+Json = Annotated[
+    bool, Parameter(name="--json", negative=(), help="Print the summary as one JSON object on the last line.")
+]
+Config = Annotated[Path | None, Parameter(name="--config", help="A TOML file with the settings.")]
+Dataset = Annotated[Path, Parameter(name="--dataset", help="A folder that kinema curate wrote.")]
+Recipe = Annotated[
+    str | None, Parameter(help="A TOML file, or the name of a recipe that comes with kinema, such as demo.")
+]
+Model = Annotated[Path, Parameter(name="--model", help="A model folder, or the folder of a training run.")]
+Prompt = Annotated[str, Parameter(name="--prompt", help="What the video shows.")]
+Target = Annotated[Path, Parameter(name="--out", help="The file to write: .mp4, or .png for one frame.")]
+"""The flags that several commands share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """The flags of every command that makes video."""
+
+    frames: Annotated[int | None, Parameter(help="Frames to make; as in training when left out.")] = None
+    height: Annotated[int | None, Parameter(help="Pixels; as in training when left out.")] = None
+    width: Annotated[int | None, Parameter(help="Pixels; as in training when left out.")] = None
+    fps: Annotated[float | None, Parameter(help="Frames per second; as in training when left out.")] = None
+    steps: Annotated[int | None, Parameter(help="Steps of the sampler: more is finer and slower.")] = None
+    guidance_scale: Annotated[
+        float | None, Parameter(help="How hard to follow the prompt; 1 is no guidance.")
+    ] = None
+    seed: Annotated[int | None, Parameter(help="The same seed gives the same video.")] = None
+
+
+Flags = Annotated[Sampling | None, Parameter(name="*")]
+
+
+@app.command(help_epilogue="Example: kinema curate ~/Videos --out dataset --set cuts.threshold=24")
+def curate(
+    *footage: Annotated[Path, Parameter(help="Video and image files, or folders of them.")],
+    out: Annotated[Path, Parameter(name="--out", help="The dataset folder to write.")],
+    config: Config = None,
+    set_: Sets = (),
+    json: Json = False,
+) -> int:
+    """Find the clips in footage, score them, and write a dataset; the footage itself is only read."""
+    from kinema.config import load_config
+    from kinema.curate.pipeline import CurateConfig
+    from kinema.curate.pipeline import curate as run
+
+    if not footage:
+        raise ConfigError(
+            "no footage is given; name files or folders, for example: kinema curate ~/Videos --out dataset"
+        )
+    settings = load_config(CurateConfig, config, set_)
+    with Bars() as bars:
+        summary = run(footage, out, settings, bars).as_dict()
+    show(summary, as_json=json)
+    return int(bool(summary["failed"]) or not summary["kept"])
+
+
+@app.command(help_epilogue="Example: kinema plan demo --dataset dataset")
+def plan(
+    recipe: Recipe = None,
+    /,
+    *,
+    dataset: Dataset,
+    set_: Sets = (),
+    json: Json = False,
+) -> int:
+    """Say what training would see: clips, frames and batches by bucket, and what is left out and why."""
+    from kinema.config import find_recipe, load_config
+    from kinema.dataset.plan import make_plan
+    from kinema.train.loop import TrainConfig
+
+    settings = load_config(TrainConfig, find_recipe(recipe) if recipe else None, set_)
+    made = make_plan(dataset, settings.data)
+    show(made.as_dict(), as_json=json, text=made.as_text())
+    return 0
+
+
+@app.command(help_epilogue="Example: kinema train demo --dataset dataset --out run --set steps=2000")
+def train(
+    recipe: Recipe = None,
+    /,
+    *,
+    dataset: Dataset,
+    out: Annotated[
+        Path, Parameter(name="--out", help="The folder of the run: model, checkpoints, samples, metrics.")
+    ],
+    resume: Annotated[
+        bool,
+        Parameter(
+            name="--resume", negative=(), help="Go on from the last checkpoint in the folder of the run."
+        ),
+    ] = False,
+    set_: Sets = (),
+    json: Json = False,
+) -> int:
+    """Train a model on a dataset."""
+    from kinema.config import find_recipe, load_config
+    from kinema.train.loop import TrainConfig
+    from kinema.train.loop import train as run
+
+    settings = load_config(TrainConfig, find_recipe(recipe) if recipe else None, set_)
+    with Bars() as bars:
+        summary = run(settings, dataset, out, resume, bars)
+    show(summary, as_json=json)
+    return 0
+
+
+@app.command(help_epilogue='Example: kinema generate --model run --prompt "a wet street" --out street.mp4')
+def generate(
+    *,
+    model: Model,
+    prompt: Prompt,
+    out: Target,
+    image: Annotated[
+        Path | None, Parameter(name="--image", help="A picture that is the first frame.")
+    ] = None,
+    sampling: Flags = None,
+    json: Json = False,
+) -> int:
+    """Make a video, or a picture, from a prompt."""
+    return _generate(model, prompt, image, out, sampling, json=json)
+
+
+@app.command(
+    help_epilogue='Example: kinema animate street.jpg --model run --prompt "a wet street" --out street.mp4'
+)
+def animate(
+    image: Annotated[Path, Parameter(help="The picture that is the first frame.")],
+    /,
+    *,
+    model: Model,
+    prompt: Prompt,
+    out: Target,
+    sampling: Flags = None,
+    json: Json = False,
+) -> int:
+    """Make a picture move: generate with the picture as the first frame."""
+    return _generate(model, prompt, image, out, sampling, json=json)
+
+
+@app.command(help_epilogue="Example: kinema demo --footage ~/Videos --out demo")
+def demo(
+    *,
+    footage: Annotated[
+        Path | None, Parameter(name="--footage", help="Your own files; the sample clips when left out.")
+    ] = None,
+    out: Annotated[Path, Parameter(name="--out", help="The folder for everything that is made.")] = Path(
+        "demo"
+    ),
+    set_: Sets = (),
+    json: Json = False,
+) -> int:
+    """Run the whole flow small: curate, plan, train, generate, and one page that shows it."""
+    from kinema.config import find_recipe, load_config
+    from kinema.demo.flow import run_demo
+    from kinema.train.loop import TrainConfig
+
+    recipe = load_config(TrainConfig, find_recipe("demo"), set_)
+    with Bars() as bars:
+        summary = run_demo(footage, out, recipe, bars)
+    show(summary, as_json=json)
+    return 0
+
+
+def _generate(
+    model: Path, prompt: str, image: Path | None, out: Path, sampling: Sampling | None, *, json: bool
+) -> int:
+    from kinema.config import load_config
+    from kinema.generate.pipeline import GenerateConfig
+    from kinema.generate.pipeline import generate as run
+
+    flags = {"prompt": prompt, "image": image, **asdict(sampling or Sampling())}
+    settings = load_config(GenerateConfig, flags=flags)
+    with Bars() as bars:
+        summary = run(model, settings, out, bars)
+    show(summary, as_json=json)
+    return 0

@@ -1,0 +1,167 @@
+"""One source, one decode: cuts, scores and thumbnails. A function of the path, so any engine can run it."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from kinema.curate.cuts import CutConfig, CutDetector
+from kinema.curate.motion import MotionConfig, MotionScorer
+from kinema.curate.sampling import FrameTrack, Sampling, Scorer
+from kinema.curate.spans import Span, SpanConfig, shots, split
+from kinema.errors import DecodeError
+from kinema.manifest import Clip, Source, clip_id
+from kinema.video.container import Limits
+from kinema.video.reader import SourceInfo, decode_count, open_source
+from kinema.video.small_frames import small_rgb
+from kinema.video.writer import image_bytes
+
+_THUMBNAIL = Sampling(fps=2.0, width=256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisConfig:
+    """Everything that needs the pixels; a change here decodes again, other settings do not."""
+
+    cuts: CutConfig = field(default_factory=CutConfig)
+    spans: SpanConfig = field(default_factory=SpanConfig)
+    motion: MotionConfig = field(default_factory=MotionConfig)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A source's row, its clips before filters and captions, and a JPEG per clip id."""
+
+    source: Source
+    clips: list[Clip]
+    thumbnails: dict[str, bytes]
+    decodes: int = 0
+
+
+def source_id(path: Path) -> str:
+    """Stable name of a source's rows: the same path has the same id in every run."""
+    return hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def analyse(path: Path, config: AnalysisConfig, threads: int) -> Analysis:
+    """Decode `path` once; a source that cannot be read gives a failed row with the reason."""
+    before = decode_count.opened
+    row = Source(source_id=source_id(path), path=str(path))
+    try:
+        row = replace(row, bytes=path.stat().st_size, sha256=file_sha256(path))
+        clips, row, thumbnails = _decoded(row, config, threads)
+    except (DecodeError, OSError, MemoryError, cv2.error) as error:
+        reason = " ".join(str(error).removeprefix(f"{path}: ").split()) or type(error).__name__
+        by_chance = isinstance(error, OSError | MemoryError)
+        failed = replace(row, status="unreadable" if by_chance else "failed", reason=reason)
+        return Analysis(failed, [], {}, decode_count.opened - before)
+    return Analysis(row, clips, thumbnails, decode_count.opened - before)
+
+
+def file_sha256(path: Path) -> str:
+    """Of the content, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def scorers(config: AnalysisConfig) -> list[Scorer]:
+    """All scorers that a clip gets; each is fed from the same decode."""
+    return [MotionScorer(config.motion)]
+
+
+def _decoded(
+    row: Source, config: AnalysisConfig, threads: int
+) -> tuple[list[Clip], Source, dict[str, bytes]]:
+    detector, wanted = CutDetector(config.cuts), scorers(config)
+    times: list[float] = []
+    with ExitStack() as stack:
+        reader = stack.enter_context(open_source(Path(row.path), limits=config.limits, threads=threads))
+        samplings = dict.fromkeys([_THUMBNAIL, *(scorer.sampling for scorer in wanted)])
+        tracks = {
+            sampling: stack.enter_context(closing(FrameTrack(sampling, reader.info)))
+            for sampling in samplings
+        }
+        end_s = 0.0
+        for picture in reader.pictures():
+            detector.push(small_rgb(picture.raw), picture.pts_s)
+            for track in tracks.values():
+                track.offer(picture)
+            times.append(picture.pts_s)
+            end_s = picture.pts_s + picture.duration_s
+        row = _measured(row, reader.info, len(times), end_s)
+        spans = [
+            part
+            for shot in shots(detector.finish(), len(times))
+            for part in split(shot, [*times, end_s], config.spans)
+        ]
+        clips = [_clip(row, span, [*times, end_s]) for span in spans]
+        scored = [_scored(clip, wanted, tracks) for clip in clips]
+        return scored, row, _thumbnails(clips, tracks[_THUMBNAIL])
+
+
+def _measured(row: Source, info: SourceInfo, frames: int, end_s: float) -> Source:
+    duration_s = 0.0 if info.is_image else end_s
+    return replace(
+        row,
+        codec=info.codec,
+        width=info.width,
+        height=info.height,
+        fps=_rate(info.fps, frames, duration_s),
+        frames=frames,
+        duration_s=duration_s,
+    )
+
+
+def _rate(nominal: float, frames: int, duration_s: float) -> float:
+    """The container's rate where it fits the timestamps, the measured one where it does not."""
+    if duration_s <= 0:
+        return 0.0
+    measured = frames / duration_s
+    return nominal if abs(nominal - measured) <= 0.02 * measured + 1 / duration_s else measured
+
+
+def _clip(source: Source, span: Span, times_s: list[float]) -> Clip:
+    start_s, end_s = times_s[span.start], times_s[span.end]
+    still = source.duration_s == 0
+    duration_s = 0.0 if still else end_s - start_s
+    frames = span.end - span.start
+    return Clip(
+        clip_id=clip_id(source.sha256, span.start, span.end),
+        source_id=source.source_id,
+        source_path=source.path,
+        start_frame=span.start,
+        end_frame=span.end,
+        start_s=start_s,
+        end_s=start_s if still else end_s,
+        cut_kind_start=span.kind_start,
+        cut_kind_end=span.kind_end,
+        frames=frames,
+        fps=_rate(source.fps, frames, duration_s),
+        width=source.width,
+        height=source.height,
+        aspect_ratio=source.height / source.width,
+        duration_s=duration_s,
+    )
+
+
+def _scored(clip: Clip, wanted: list[Scorer], tracks: dict[Sampling, FrameTrack]) -> Clip:
+    scores: dict[str, Any] = {}
+    for scorer in wanted:
+        scores |= scorer(*tracks[scorer.sampling].between(clip.start_s, clip.end_s))
+    return replace(clip, **scores)
+
+
+def _thumbnails(clips: list[Clip], track: FrameTrack) -> dict[str, bytes]:
+    """The middle one of each clip's sampled frames."""
+    found: dict[str, bytes] = {}
+    for clip in clips:
+        frames, _ = track.between(clip.start_s, max(clip.end_s, clip.start_s + 1e-6))
+        if len(frames):
+            found[clip.clip_id] = image_bytes(frames[len(frames) // 2], ".jpg")
+    return found

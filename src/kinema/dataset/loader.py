@@ -1,0 +1,191 @@
+"""Batches of pixels and captions, read ahead in threads, the same in every run."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from kinema.dataset.config import DataConfig
+from kinema.dataset.sampler import build_schedule
+from kinema.dataset.schedule import PlannedBatch, Sample, Schedule
+from kinema.dataset.store import kept_clips, source_file
+from kinema.dataset.streams import stream
+from kinema.dataset.windows import draw_window, grid_size, grid_times
+from kinema.errors import DatasetError, DecodeError
+from kinema.manifest import Clip
+from kinema.shapes import Bucket, Size
+from kinema.video.reader import read_frames
+from kinema.video.transforms import cover, resize_crop, to_video
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's share of a step. `seeds` root all that is random about each clip in this step; a clip
+    that is in the batch twice has two seeds, and another world size gives the same ones.
+    """
+
+    video: Float[Tensor, "b c t h w"]
+    captions: list[str]
+    fps: Float[Tensor, " b"]
+    bucket: Bucket
+    clip_ids: list[str]
+    step: int
+    epoch: int
+    seeds: list[int]
+
+    def to(self, device: torch.device | str) -> Batch:
+        return replace(
+            self,
+            video=self.video.to(device, non_blocking=True),
+            fps=self.fps.to(device, non_blocking=True),
+        )
+
+
+def iterate_batches(
+    dataset: Path, config: DataConfig, start_step: int = 0, rank: int = 0, world: int = 1
+) -> Generator[Batch, None, None]:
+    """Batches from `start_step` on, without end; `close()` ends the threads that read ahead.
+
+    Raises `DatasetError` when nothing can be trained on, and, when it gets there, for a clip that cannot be
+    read.
+    """
+    schedule = build_schedule(kept_clips(dataset), config)
+    schedule.batch(start_step, rank, world)
+    return _read_ahead(ClipReader(dataset, config, schedule), schedule, config, (start_step, rank, world))
+
+
+def _read_ahead(
+    reader: ClipReader, schedule: Schedule, config: DataConfig, place: tuple[int, int, int]
+) -> Generator[Batch, None, None]:
+    start_step, rank, world = place
+    planned = (schedule.batch(step, rank, world) for step in count(start_step))
+    if config.workers == 0:
+        for batch in planned:
+            yield _collate(batch, [reader.read(sample, batch.bucket) for sample in batch.samples])
+        return
+    pool = ThreadPoolExecutor(config.workers, thread_name_prefix="kinema-loader")
+    try:
+        waiting: deque[tuple[PlannedBatch, list[Future[Item]]]] = deque()
+        for batch in planned:
+            items = [pool.submit(reader.read, sample, batch.bucket) for sample in batch.samples]
+            waiting.append((batch, items))
+            if len(waiting) > config.prefetch:
+                ready, futures = waiting.popleft()
+                yield _collate(ready, [future.result() for future in futures])
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One clip as the network sees it."""
+
+    frames: UInt8[np.ndarray, "t h w c"]
+    caption: str
+    fps: float
+
+
+def _collate(batch: PlannedBatch, items: list[Item]) -> Batch:
+    return Batch(
+        video=torch.stack([to_video(item.frames) for item in items]),
+        captions=[item.caption for item in items],
+        fps=torch.tensor([item.fps for item in items], dtype=torch.float32),
+        bucket=batch.bucket,
+        clip_ids=[sample.clip.clip_id for sample in batch.samples],
+        step=batch.step,
+        epoch=batch.epoch,
+        seeds=[sample.seed for sample in batch.samples],
+    )
+
+
+class ClipReader:
+    """Reads samples; keeps decoded clips when those of the whole dataset fit in the config's `cache_mb`."""
+
+    def __init__(self, dataset: Path, config: DataConfig, schedule: Schedule) -> None:
+        self._dataset = dataset
+        self._config = config
+        self._cached: dict[tuple[str, Size], UInt8[np.ndarray, "t h w c"]] = {}
+        self._locks: dict[tuple[str, Size], Lock] = {}
+        self._lock = Lock()
+        self._free_bytes = config.cache_mb << 20
+        needed = sum(
+            _decoded_bytes(clip, bucket.size)
+            for bucket, clips in schedule.members(0).items()
+            for clip in clips
+        )
+        self._caches = needed <= self._free_bytes
+
+    def read(self, sample: Sample, bucket: Bucket) -> Item:
+        """Caption, window and flip are drawn from the sample's seed, in this order."""
+        generator = stream(sample.seed, "sample")
+        caption = draw_caption(sample.clip, self._config.caption_weights, generator)
+        window = draw_window(sample.clip, bucket.frames, self._config, generator)
+        flipped = generator.random() < 0.5 and self._config.flip
+        frames = self._frames(sample.clip, window.places, bucket.size)
+        return Item(frames[:, :, ::-1] if flipped else frames, caption, window.fps)
+
+    def _frames(self, clip: Clip, places: np.ndarray, size: Size) -> UInt8[np.ndarray, "t h w c"]:
+        key = (clip.clip_id, size)
+        if not self._caches:
+            return self._decode(clip, places, size)
+        with self._lock:
+            lock = self._locks.setdefault(key, Lock())
+        with lock:
+            if key not in self._cached and not self._keep(key, clip):
+                return self._decode(clip, places, size)
+        frames: UInt8[np.ndarray, "t h w c"] = self._cached[key][places]
+        return frames
+
+    def _keep(self, key: tuple[str, Size], clip: Clip) -> bool:
+        needed = _decoded_bytes(clip, key[1])
+        with self._lock:
+            if needed > self._free_bytes:
+                return False
+            self._free_bytes -= needed
+        self._cached[key] = self._decode(clip, np.arange(grid_size(clip)), key[1])
+        return True
+
+    def _decode(self, clip: Clip, places: np.ndarray, size: Size) -> UInt8[np.ndarray, "t h w c"]:
+        path = source_file(self._dataset, clip)
+        try:
+            frames = read_frames(path, grid_times(clip, places), size=cover(clip.height, clip.width, size))
+        except DecodeError as error:
+            raise DatasetError(
+                f"clip {clip.clip_id} cannot be read: {error}; restore it, or curate again to leave it out"
+            ) from error
+        return resize_crop(frames, size)
+
+
+def _decoded_bytes(clip: Clip, size: Size) -> int:
+    return grid_size(clip) * size.area * 3
+
+
+def draw_caption(clip: Clip, weights: Mapping[str, float], generator: np.random.Generator) -> str:
+    """First a kind by weight (1 where not listed), then one of that kind; "" for a clip without captions.
+
+    Always one draw.
+    """
+    position = generator.random()
+    per_kind = {kind: sum(caption.kind == kind for caption in clip.captions) for kind in _kinds(clip)}
+    shares = np.array(
+        [weights.get(caption.kind, 1.0) / per_kind[caption.kind] for caption in clip.captions],
+        dtype=np.float64,
+    )
+    if not shares.sum():
+        return ""
+    edges = np.cumsum(shares / shares.sum())
+    return clip.captions[min(int(np.searchsorted(edges, position, side="right")), len(edges) - 1)].text
+
+
+def _kinds(clip: Clip) -> set[str]:
+    return {caption.kind for caption in clip.captions}

@@ -1,0 +1,125 @@
+"""A model and a prompt as one `Denoise`: preconditioning, conditioning and guidance end here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from kinema.diffusion.guidance import guide, split_pair
+from kinema.diffusion.iddpm import denoised_from_output, network_latents, tables, timestep_from_sigma
+from kinema.diffusion.protocols import Denoise, Denoised
+from kinema.diffusion.samplers import sample_ancestral
+from kinema.encoders.protocols import Autoencoder, EncodedText
+from kinema.model import Model
+from kinema.nn import Conditioning, cat_conditioning
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoShape:
+    """A clip in pixels."""
+
+    height: int
+    width: int
+    frames: int
+    fps: float
+
+    def latent_shape(self, autoencoder: Autoencoder) -> tuple[int, int, int, int]:
+        """`c t h w` of the clip's latents."""
+        factor = autoencoder.spatial_factor
+        frames = -(-self.frames // autoencoder.temporal_factor)
+        return autoencoder.latent_channels, frames, self.height // factor, self.width // factor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """Clean latents of the frames that are not generated; `denoise_mask` is False there."""
+
+    latents: Float[Tensor, "b c t h w"]
+    denoise_mask: Bool[Tensor, "b t"]
+
+
+def condition(text: EncodedText, shape: VideoShape, fps: Float[Tensor, " b"] | None = None) -> Conditioning:
+    """Text and the facts of the clip; `fps` overrides the shape's, row by row."""
+    ones = torch.ones(len(text.tokens), device=text.tokens.device)
+    return Conditioning(
+        tokens=text.tokens,
+        token_mask=text.mask,
+        height=ones * shape.height,
+        width=ones * shape.width,
+        aspect_ratio=ones * (shape.height / shape.width),
+        frames=ones * shape.frames,
+        fps=ones * shape.fps if fps is None else fps.to(ones),
+    )
+
+
+def build_denoise(model: Model, conditioning: Conditioning, *, guidance_scale: float = 1.0) -> Denoise:
+    """The model as a function of noised latents and sigma.
+
+    With guidance, one forward pass holds the conditional and the unconditional rows. Text is embedded
+    once, not in every step.
+    """
+    guided = guidance_scale != 1.0
+    if guided:
+        null = model.network.null_tokens(conditioning.tokens.shape[1])
+        conditioning = cat_conditioning([conditioning, conditioning.with_caption(null)])
+    text = model.network.text_keys_values(conditioning.tokens)
+    full = tables(model.process).to(model.device)
+
+    def denoise(latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]) -> Denoised:
+        if guided:
+            latents, sigma = torch.cat([latents, latents]), torch.cat([sigma, sigma])
+        timestep = full.timestep_map[timestep_from_sigma(full, sigma)].float()
+        output = model.network(
+            network_latents(latents, sigma), timestep, conditioning, _denoise_mask(sigma), text=text
+        )
+        denoised = denoised_from_output(model.process, output, latents, sigma)
+        return guide(*split_pair(denoised), guidance_scale) if guided else denoised
+
+    return denoise
+
+
+def _denoise_mask(sigma: Float[Tensor, "b t"]) -> Bool[Tensor, "b t"] | None:
+    noised = sigma > 0
+    return None if bool(noised.all()) else noised
+
+
+def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
+    model: Model,
+    prompt: str,
+    shape: VideoShape,
+    *,
+    steps: int,
+    guidance_scale: float,
+    generator: torch.Generator,
+    given: Given | None = None,
+    on_step: Callable[[], None] | None = None,
+) -> Float[Tensor, "1 c t h w"]:
+    """Latents of one clip. Given frames come back exactly as they are."""
+    conditioning = condition(model.text_encoder.encode([prompt]), shape).to(model.device)
+    denoise = build_denoise(model, conditioning, guidance_scale=guidance_scale)
+    noise = torch.randn(
+        (1, *shape.latent_shape(model.autoencoder)), generator=generator, device=generator.device
+    )
+    return sample_ancestral(
+        denoise if on_step is None else _counted(denoise, on_step),
+        noise.to(model.device),
+        tables(model.process, steps).to(model.device),
+        generator,
+        denoise_mask=None if given is None else given.denoise_mask,
+        given=None if given is None else given.latents,
+    )
+
+
+def _counted(denoise: Denoise, on_step: Callable[[], None]) -> Denoise:
+    """Tell `on_step` of every call."""
+
+    def counted(latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]) -> Denoised:
+        denoised = denoise(latents, sigma)
+        on_step()
+        return denoised
+
+    return counted

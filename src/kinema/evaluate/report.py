@@ -1,0 +1,81 @@
+"""Results for people: Markdown and histograms beside the JSON, and rankings as tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from kinema.evaluate.plots import histogram
+from kinema.files import write_text
+
+
+def write_result(
+    out: Path, result: dict[str, Any], tables: dict[str, dict[str, Float[np.ndarray, " n"]]]
+) -> None:
+    """`evaluation.json`, `evaluation.md` and a histogram per metric."""
+    write_text(
+        out / "evaluation.json", json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    )
+    for metric in tables["videos"]:
+        sets = {name: table[metric] for name, table in tables.items()}
+        write_text(out / "plots" / f"{metric}.svg", histogram(metric, sets))
+    write_text(out / "evaluation.md", markdown(result, list(tables["videos"])))
+
+
+def markdown(result: dict[str, Any], plots: list[str]) -> str:
+    """The result as a page."""
+    percent = round(100 * result["confidence"])
+    lines = [
+        "# Evaluation",
+        "",
+        f"{result['videos']} videos, {len(result['skipped'])} could not be judged.",
+        "",
+        f"| metric | value | {percent} % interval | videos |",
+        "| --- | ---: | ---: | ---: |",
+        *(_row(name, estimate) for name, estimate in result["metrics"].items()),
+        "",
+        "Measured with:",
+        "",
+        *(f"- {key}: {value}" for key, value in result["protocol"].items()),
+        "",
+        *(f"![{name}](plots/{name}.svg)" for name in plots),
+    ]
+    if result["skipped"]:
+        lines += ["", "Not judged:", "", *(f"- {reason}" for reason in result["skipped"].values())]
+    return "\n".join(lines) + "\n"
+
+
+def ranking_text(result: dict[str, Any]) -> str:
+    """What `fit_votes` found, as Markdown tables by axis."""
+    lines = [f"{result['votes']} votes from {result['votes_file']}"]
+    if result["excluded_voters"]:
+        lines.append(f"left out for failed attention checks: {', '.join(result['excluded_voters'])}")
+    for axis, found in result["axes"].items():
+        lines += [
+            "",
+            f"## {axis}: {found['votes']} votes, {found['tie_rate']:.0%} ties, "
+            f"{found['both_bad_rate']:.0%} of all both bad",
+            "",
+            "| rank | model | rating | exact interval | Elo | wins | losses | ties |",
+            "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+            *(_rank_row(row) for row in found["models"]),
+            *(f"\nWarning: {warning}" for warning in found["warnings"]),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _rank_row(row: dict[str, Any]) -> str:
+    low, high = ("open" if end is None else f"{end:.0f}" for end in row["exact_interval"])
+    return (
+        f"| {row['rank']} | {row['model']} | {row['davidson']:.0f} | {low} … {high} | {row['elo']:.1f} "
+        f"| {row['wins']} | {row['losses']} | {row['ties']} |"
+    )
+
+
+def _row(name: str, estimate: dict[str, Any]) -> str:
+    interval = "-" if estimate["low"] is None else f"{estimate['low']:.4g} … {estimate['high']:.4g}"
+    return f"| {name} | {estimate['value']:.4g} | {interval} | {estimate['videos']} |"

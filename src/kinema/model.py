@@ -1,0 +1,183 @@
+"""The whole trained thing in its folder: network, process, encoders, and what a sampler should know of it."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from torch import Tensor, nn
+
+from kinema import __version__
+from kinema.checkpoint import (
+    as_record,
+    fill_module,
+    from_record,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
+from kinema.diffusion.iddpm import IDDPMConfig
+from kinema.encoders.folder import load_autoencoder, load_text_encoder, save_autoencoder, save_text_encoder
+from kinema.encoders.protocols import Autoencoder, TextEncoder
+from kinema.errors import CheckpointError
+from kinema.files import write_text
+from kinema.nn import NetworkConfig, STDiT2, STDiT2Config, build_network
+
+_MODEL, _NETWORK, _AVERAGE, _VAE, _TEXT = "model.toml", "network", "ema", "vae", "text_encoder"
+_CONFIG, _TENSORS = "config.json", "model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingDefaults:
+    """What a video of this model is when nothing else is asked: a shape it was trained on."""
+
+    height: int
+    width: int
+    frames: int
+    fps: float
+    steps: int
+    guidance_scale: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedOn:
+    """The facts of the training that made the model."""
+
+    dataset: str
+    clips: int
+    steps: int
+    samples: int
+    buckets: tuple[str, ...] = ()
+
+
+@dataclass(kw_only=True)
+class Model:
+    """Ready to denoise; modules are where `to` put them."""
+
+    network: STDiT2
+    process: IDDPMConfig
+    autoencoder: Autoencoder
+    text_encoder: TextEncoder
+    sampling: SamplingDefaults
+    trained_on: TrainedOn
+
+    def to(self, device: torch.device | str) -> Model:
+        """Move every module; returns itself."""
+        for part in (self.network, self.autoencoder, self.text_encoder):
+            if isinstance(part, nn.Module):
+                part.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+
+def save_model(folder: Path, model: Model, average: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
+    """Write the model folder; model.toml last, so that a folder with one is whole.
+
+    `average` holds averaged weights by part (`network`, `text_encoder`); they go to `ema/`.
+    """
+    write_json(folder / _NETWORK / _CONFIG, {"kind": "stdit2", **as_record(model.network.config)})
+    write_tensors(folder / _NETWORK / _TENSORS, model.network.state_dict())
+    save_autoencoder(folder / _VAE, model.autoencoder)
+    save_text_encoder(folder / _TEXT, model.text_encoder)
+    for part, tensors in (average or {}).items():
+        write_tensors(folder / _AVERAGE / f"{part}.safetensors", tensors)
+    record = {
+        "kinema": __version__,
+        "network": {"kind": "stdit2", "folder": _NETWORK},
+        "process": {"kind": "iddpm", **as_record(model.process)},
+        "autoencoder": {"folder": _VAE},
+        "text_encoder": {"folder": _TEXT},
+        "sampling": as_record(model.sampling),
+        "trained_on": as_record(model.trained_on),
+    }
+    write_text(folder / _MODEL, tomli_w.dumps(_without_none(record)))
+
+
+def load_model(folder: Path, *, ema: bool = True) -> Model:
+    """Read a model folder; `ema` prefers the averaged weights where there are any. Ready for sampling."""
+    record = _read_record(folder)
+    source = str(folder / _MODEL)
+    try:
+        process = dict(record["process"])
+        kind = process.pop("kind")
+        if kind != "iddpm":
+            raise CheckpointError(f"{source}: unknown process kind {kind!r}; known are iddpm")
+        model = Model(
+            network=build_network(_network_config(folder / record["network"]["folder"] / _CONFIG)),
+            process=from_record(IDDPMConfig, process, f"{source} [process]"),
+            autoencoder=load_autoencoder(folder / record["autoencoder"]["folder"]),
+            text_encoder=load_text_encoder(folder / record["text_encoder"]["folder"]),
+            sampling=from_record(SamplingDefaults, record["sampling"], f"{source} [sampling]"),
+            trained_on=from_record(TrainedOn, record["trained_on"], f"{source} [trained_on]"),
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{source} lacks {error}; it is not a whole model description") from error
+    _fill(folder, folder / record["network"]["folder"] / _TENSORS, model, ema)
+    for part in (model.network, model.autoencoder, model.text_encoder):
+        if isinstance(part, nn.Module):
+            part.eval().requires_grad_(False)
+    return model
+
+
+def model_hash(folder: Path) -> str:
+    """SHA-256 over the folder's description and weights: the same model has the same hash anywhere."""
+    _read_record(folder)
+    digest = hashlib.sha256()
+    parts = [folder / _MODEL]
+    for name in (_NETWORK, _AVERAGE, _VAE, _TEXT):
+        parts += sorted(path for path in (folder / name).rglob("*") if path.is_file())
+    for path in parts:
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def _fill(folder: Path, network: Path, model: Model, ema: bool) -> None:
+    averaged = folder / _AVERAGE / "network.safetensors"
+    path = averaged if ema and averaged.is_file() else network
+    fill_module(model.network, read_tensors(path), str(path))
+    text = folder / _AVERAGE / "text_encoder.safetensors"
+    if ema and text.is_file() and isinstance(model.text_encoder, nn.Module):
+        fill_module(model.text_encoder, read_tensors(text), str(text))
+
+
+def _network_config(path: Path) -> NetworkConfig:
+    record = read_json(path)
+    match record.pop("kind", ""):
+        case "stdit2":
+            return from_record(STDiT2Config, record, str(path))
+        case kind:
+            raise CheckpointError(f"{path}: unknown network kind {kind!r}; known are stdit2")
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / _MODEL
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} is not a model folder (no {_MODEL}); make one with: kinema train --out {folder}"
+        )
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def _without_none(record: Mapping[str, Any]) -> dict[str, Any]:
+    """TOML has no null: an absent key is the default."""
+    return {
+        key: _without_none(value) if isinstance(value, Mapping) else value
+        for key, value in record.items()
+        if value is not None
+    }

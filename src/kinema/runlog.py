@@ -1,0 +1,103 @@
+"""What a training run leaves to read: metrics.jsonl, TensorBoard files, heartbeat.json."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kinema.files import atomic_path, write_text
+
+_HEARTBEAT_EVERY_S = 2.0
+
+
+class RunLog:
+    """Appends a row a step. On resume, rows from `start_step` on are cut: those steps are done again."""
+
+    def __init__(self, folder: Path, *, start_step: int = 0, tensorboard: bool = True) -> None:
+        self._folder = folder
+        self._metrics = folder / "metrics.jsonl"
+        _keep_rows_before(self._metrics, start_step)
+        self._file = self._metrics.open("a", encoding="utf-8")
+        self._writer = _tensorboard_writer(folder / "tensorboard", start_step) if tensorboard else None
+        self._beat = 0.0
+
+    def step(self, step: int, **values: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+        """One row: numbers go to TensorBoard too."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        if self._writer is not None:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._writer.add_scalar(f"train/{name}", value, step)
+        self.heartbeat(step)
+
+    def video(self, name: str, frames: UInt8[np.ndarray, "t h w 3"], fps: float, step: int) -> None:
+        """A sample video in TensorBoard's image tab, as an animated GIF."""
+        if self._writer is None:
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        image = Summary.Image(
+            height=frames.shape[1],
+            width=frames.shape[2],
+            colorspace=3,
+            encoded_image_string=_gif(frames, fps),
+        )
+        summary = Summary(value=[Summary.Value(tag=name, image=image)])
+        self._writer.file_writer.add_summary(summary, step)
+
+    def heartbeat(self, step: int, state: str = "running") -> None:
+        """Say that the run lives; at most every two seconds, and always when the state changes."""
+        now = time.time()
+        if state == "running" and now - self._beat < _HEARTBEAT_EVERY_S:
+            return
+        self._beat = now
+        beat = {"pid": os.getpid(), "step": step, "time": now, "state": state}
+        write_text(self._folder / "heartbeat.json", json.dumps(beat) + "\n")
+
+    def close(self, step: int, state: str) -> None:
+        """Write the last heartbeat and close the files."""
+        self.heartbeat(step, state)
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.jsonl; an unfinished last line is left out."""
+    path = folder / "metrics.jsonl"
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:  # a row that a killed run did not finish
+            break
+    return rows
+
+
+def _keep_rows_before(metrics: Path, start_step: int) -> None:
+    kept = [row for row in read_metrics(metrics.parent) if row["step"] < start_step]
+    with atomic_path(metrics) as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+
+
+def _tensorboard_writer(folder: Path, start_step: int) -> Any:  # noqa: ANN401 - imported lazily
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(folder, purge_step=start_step or None)
+
+
+def _gif(frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> bytes:
+    from PIL import Image
+
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    target = io.BytesIO()
+    first.save(target, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+    return target.getvalue()

@@ -1,0 +1,176 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kinema.checkpoint import save_checkpoint
+from kinema.dataset.loader import Batch, iterate_batches
+from kinema.diffusion.iddpm import tables
+from kinema.errors import Interrupted, TrainingError
+from kinema.progress import Progress, Silent
+from kinema.runlog import RunLog, read_metrics
+from kinema.train.config import TrainConfig
+from kinema.train.objective import Draws, Objective, draw
+from kinema.train.optim import update_average
+from kinema.train.previews import write_previews
+from kinema.train.setup import CHECKPOINTS, Run, prepare
+from kinema.train.stop import StopWish, stop_wish
+
+__all__ = ["TrainConfig", "train"]
+
+_log = logging.getLogger(__name__)
+_NOISE_LEVELS = 4
+
+
+def train(
+    config: TrainConfig, dataset: Path, out: Path, resume: bool = False, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Train on a dataset folder into `out`, which is then a model folder too; return a summary.
+
+    Raises `Interrupted` after Ctrl-C or SIGTERM, with everything saved for `resume`.
+    """
+    progress = progress or Silent()
+    progress.stage("prepare")
+    run = prepare(config, dataset, out, resume)
+    for refusal in run.refused:
+        _log.warning("damaged checkpoint passed over: %s", refusal)
+    began, first_step = time.monotonic(), run.state.step
+    log = RunLog(out, start_step=first_step, tensorboard=run.config.tensorboard)
+    outcome = "failed"
+    try:
+        with stop_wish() as wish:
+            _steps(run, log, progress, wish)
+        outcome = "done" if wish.signal_name is None else "stopped"
+    except Interrupted:
+        outcome = "stopped"
+        raise
+    finally:
+        log.close(run.state.step, outcome)
+    return _summary(run, first_step, time.monotonic() - began)
+
+
+def _steps(run: Run, log: RunLog, progress: Progress, wish: StopWish) -> None:
+    config, state = run.config, run.state
+    step_once = _stepper(run)
+    batches = iterate_batches(run.dataset, config.data, state.step)
+    progress.stage("train", config.steps)
+    progress.advance(state.step)
+    try:
+        while state.step < config.steps:
+            step = state.step
+            row = step_once(batches)
+            log.step(step, **row)
+            progress.advance(note=f"loss {row['loss']:.4f}")
+            if _due(state.step, config.save_every) or state.step == config.steps or wish.signal_name:
+                _save(run)
+            if _due(state.step, config.preview.every):
+                write_previews(run, log)
+            if wish.signal_name and state.step < config.steps:
+                raise Interrupted(
+                    f"stopped by {wish.signal_name} after step {state.step} of {config.steps}; "
+                    f"go on with --resume --out {run.folder}"
+                )
+    finally:
+        batches.close()
+    run.export()
+
+
+def _stepper(run: Run) -> Callable[[Iterator[Batch]], dict[str, Any]]:
+    """One optimisation step, as a function of where the batches come from."""
+    config, state, device = run.config, run.state, run.model.device
+    objective = Objective(
+        run.model.text_encoder, config.process, tables(config.process).to(device), config.precision
+    )
+
+    def step_once(batches: Iterator[Batch]) -> dict[str, Any]:
+        began = time.monotonic()
+        batch = next(batches).to(device)
+        waited = time.monotonic() - began
+        with torch.no_grad():
+            clean = run.model.autoencoder.encode(batch.video)
+        draws = draw(batch.seeds, tuple(clean.shape[1:]), config).to(device)
+        terms = objective(run.model.network, batch, clean, draws)
+        rate = config.schedule.factor(state.step, config.steps)
+        grad_norm, lr = _update(run, batch, terms["loss"].mean(), rate)
+        state.step += 1
+        state.samples += len(batch.clip_ids)
+        return {
+            **{name: value.mean().item() for name, value in terms.items()},
+            "loss_by_noise": _by_noise(terms["loss"], draws, config.process.steps),
+            "grad_norm": grad_norm,
+            "lr": lr,
+            "bucket": str(batch.bucket),
+            "samples": state.samples,
+            "step_s": round(time.monotonic() - began, 4),
+            "data_s": round(waited, 4),
+        }
+
+    return step_once
+
+
+def _update(run: Run, batch: Batch, loss: Tensor, rate: float) -> tuple[float, float]:
+    """Gradient, clip, step, average. One that is not finite stops the run, naming the clips."""
+    state, config = run.state, run.config
+    loss.backward()  # type: ignore[no-untyped-call]
+    grad_norm = torch.nn.utils.clip_grad_norm_(state.trained.parameters(), config.clip_norm).item()
+    if not math.isfinite(loss.item()) or not math.isfinite(grad_norm):
+        raise TrainingError(
+            f"step {state.step}: loss {loss.item():.4g}, gradient norm {grad_norm:.4g}; "
+            f"its clips are {', '.join(dict.fromkeys(batch.clip_ids))}; "
+            f"look at them, or lower optim.lr, then go on with --resume"
+        )
+    lr = state.optimizers.step(rate)
+    update_average(state.average, state.trained, config.ema_decay, state.step)
+    return grad_norm, lr
+
+
+def _by_noise(loss: Float[Tensor, " b"], draws: Draws, steps: int) -> dict[str, float]:
+    """Mean loss in each quarter of the noise range that the batch has samples in, low noise first."""
+    level = draws.index * _NOISE_LEVELS // steps
+    return {str(q): loss[level == q].mean().item() for q in range(_NOISE_LEVELS) if bool((level == q).any())}
+
+
+def _save(run: Run) -> None:
+    state = run.state
+    save_checkpoint(
+        run.folder / CHECKPOINTS,
+        step=state.step,
+        groups=state.groups(),
+        state=state.numbers() | {"seed": run.config.seed, "data_seed": run.config.data.seed},
+        keep=run.config.keep_checkpoints,
+    )
+    run.export()
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _summary(run: Run, first_step: int, seconds: float) -> dict[str, Any]:
+    rows = read_metrics(run.folder)
+    share = max(1, len(rows) // 20)
+    return {
+        "out": str(run.folder),
+        "steps": run.state.step,
+        "resumed_from": first_step or None,
+        "samples": run.state.samples,
+        "parameters": sum(p.numel() for p in run.state.trained.parameters()),
+        "first_loss": _mean_loss(rows[:share]),
+        "last_loss": _mean_loss(rows[-share:]),
+        "seconds": round(seconds, 2),
+        "refused_checkpoints": list(run.refused),
+    }
+
+
+def _mean_loss(rows: list[dict[str, Any]]) -> float | None:
+    return sum(row["loss"] for row in rows) / len(rows) if rows else None

@@ -1,0 +1,82 @@
+"""The loss of a batch: what is drawn, what is noised, what is compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from kinema.dataset.loader import Batch
+from kinema.denoiser import VideoShape, condition
+from kinema.diffusion.iddpm import IDDPMConfig, add_noise, losses
+from kinema.diffusion.masking import draw_denoise_mask
+from kinema.diffusion.schedules import Tables
+from kinema.encoders.protocols import TextEncoder
+from kinema.nn import STDiT2
+from kinema.train.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """Everything random of a batch. Each row comes from its own sample's seed, so that neither the other
+    samples of the batch nor the number of processes change it.
+    """
+
+    noise: Float[Tensor, "b c t h w"]
+    index: Int[Tensor, " b"]
+    denoise_mask: Bool[Tensor, "b t"]
+    caption_dropped: Bool[Tensor, " b"]
+
+    def to(self, device: torch.device | str) -> Draws:
+        """Move every tensor."""
+        return Draws(
+            noise=self.noise.to(device),
+            index=self.index.to(device),
+            denoise_mask=self.denoise_mask.to(device),
+            caption_dropped=self.caption_dropped.to(device),
+        )
+
+
+def draw(seeds: list[int], shape: tuple[int, ...], config: TrainConfig) -> Draws:
+    """Noise, steps, masks and dropped captions for latents of `shape` (`c t h w`), one seed a row."""
+    noise, index, mask, dropped = [], [], [], []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed ^ config.seed)
+        noise.append(torch.randn(shape, generator=generator))
+        index.append(torch.randint(config.process.steps, (), generator=generator))
+        mask.append(draw_denoise_mask(config.masks, shape[1], generator))
+        dropped.append(torch.rand((), generator=generator) < config.network.caption_drop)
+    return Draws(
+        noise=torch.stack(noise),
+        index=torch.stack(index),
+        denoise_mask=torch.stack(mask),
+        caption_dropped=torch.stack(dropped),
+    )
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Loss terms per sample, over the frames that are generated. Draws nothing itself."""
+
+    text_encoder: TextEncoder
+    process: IDDPMConfig
+    tables: Tables
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def __call__(
+        self, network: STDiT2, batch: Batch, clean: Float[Tensor, "b c t h w"], draws: Draws
+    ) -> dict[str, Float[Tensor, " b"]]:
+        """`loss` and its parts."""
+        noised = add_noise(self.tables, clean, draws.noise, draws.index, draws.denoise_mask)
+        timestep = self.tables.timestep_map[draws.index].float()
+        size = batch.bucket.size
+        shape = VideoShape(height=size.height, width=size.width, frames=batch.bucket.frames, fps=0.0)
+        with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            conditioning = condition(self.text_encoder.encode(batch.captions), shape, batch.fps)
+            null = network.null_tokens(conditioning.tokens.shape[1])
+            conditioning = conditioning.with_caption(null, draws.caption_dropped)
+            output = network(noised.latents, timestep, conditioning, draws.denoise_mask)
+        return losses(self.process, self.tables, output.float(), noised)

@@ -1,0 +1,166 @@
+"""Optimizers, the learning-rate schedule, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from kinema.errors import CheckpointError
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamWConfig:
+    """AdamW for everything; weight decay on matrices only."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"lr must be above 0, got {self.lr}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MuonConfig:
+    """Muon (momentum, orthogonalised) for the matrices inside blocks, AdamW for the rest."""
+
+    kind: Literal["muon"] = "muon"
+    lr: float = 0.02
+    momentum: float = 0.95
+    adamw: AdamWConfig = AdamWConfig(lr=2e-3)
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"lr must be above 0, got {self.lr}")
+
+
+OptimConfig = AdamWConfig | MuonConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """Linear warm-up, then constant, or down to `final` (a share of the rate) over the last `decay` share."""
+
+    warmup_steps: int = 0
+    shape: Literal["constant", "cosine", "linear"] = "constant"
+    decay: float = 1.0
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps must be at least 0, got {self.warmup_steps}")
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"decay must be in (0, 1], got {self.decay}")
+
+    def factor(self, step: int, steps: int) -> float:
+        """What to multiply every learning rate with at `step` of `steps`."""
+        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        begin = steps * (1 - self.decay)
+        progress = min(1.0, max(0.0, (step - begin) / max(1.0, steps - begin)))
+        match self.shape:
+            case "constant":
+                return warm
+            case "cosine":
+                down = 0.5 * (1 + math.cos(math.pi * progress))
+            case "linear":
+                down = 1 - progress
+        return warm * (self.final + (1 - self.final) * down)
+
+
+class Optimizers:
+    """One or two torch optimizers over named parameters, with a state that is plain named tensors."""
+
+    def __init__(self, config: OptimConfig, module: nn.Module) -> None:
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
+        self._parts = _build(config, module)
+        self._rates = [[group["lr"] for group in part.param_groups] for part in self._parts]
+
+    def step(self, factor: float) -> float:
+        """Apply the gradients at `factor` times the configured rates; return the first rate used."""
+        for part, rates in zip(self._parts, self._rates, strict=True):
+            for group, rate in zip(part.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+            part.step()
+            part.zero_grad(set_to_none=True)
+        first: float = self._parts[0].param_groups[0]["lr"]
+        return first
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state as `parameter/entry` tensors."""
+        return {
+            f"{self._names[parameter]}/{entry}": torch.as_tensor(value)
+            for part in self._parts
+            for parameter, state in part.state.items()
+            for entry, value in state.items()
+        }
+
+    def load(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        """Put back what `tensors` returned; shapes must match their parameters."""
+        owners = {name: parameter for parameter, name in self._names.items()}
+        parts = {p: part for part in self._parts for group in part.param_groups for p in group["params"]}
+        for key, tensor in tensors.items():
+            name, _, entry = key.rpartition("/")
+            parameter = owners.get(name)
+            if parameter is None or parameter not in parts:
+                raise CheckpointError(f"{source} holds {key}, which this run does not optimise")
+            if tensor.ndim and tensor.shape != parameter.shape:
+                raise CheckpointError(
+                    f"{source}: {key} has shape {list(tensor.shape)}, expected {list(parameter.shape)}"
+                )
+            device = parameter.device if tensor.ndim else torch.device("cpu")
+            parts[parameter].state[parameter][entry] = tensor.to(device, copy=True)
+
+
+def _build(config: OptimConfig, module: nn.Module) -> list[torch.optim.Optimizer]:
+    matrices = _matrices(module)
+    match config:
+        case AdamWConfig():
+            return [_adamw(config, module.named_parameters(), matrices)]
+        case MuonConfig():
+            hidden = {name: matrix for name, matrix in matrices.items() if _inside_block(name)}
+            rest = ((name, p) for name, p in module.named_parameters() if name not in hidden)
+            muon = torch.optim.Muon(
+                hidden.values(),
+                lr=config.lr,
+                momentum=config.momentum,
+                weight_decay=config.weight_decay,
+            )
+            return [muon, _adamw(config.adamw, rest, matrices)]
+
+
+def _adamw(
+    config: AdamWConfig, named: Iterable[tuple[str, nn.Parameter]], matrices: Mapping[str, Tensor]
+) -> torch.optim.Optimizer:
+    trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+    groups = [
+        {"params": [p for name, p in trained if name in matrices], "weight_decay": config.weight_decay},
+        {"params": [p for name, p in trained if name not in matrices], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=config.lr, betas=config.betas, fused=True
+    )
+
+
+def _matrices(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Weights of linear layers; tables of vectors are two-dimensional too, but no matrices."""
+    linear = {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear)}
+    return {f"{name}.weight": part.get_parameter("weight") for name, part in linear.items()}
+
+
+def _inside_block(name: str) -> bool:
+    return ".blocks." in name or ".layers." in name
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, module: nn.Module, decay: float, step: int) -> None:
+    """Exponential moving average; shorter at first, so that a short run does not keep its initial weights."""
+    weight = 1 - min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), weight)

@@ -1,0 +1,41 @@
+"""Ctrl-C and SIGTERM as a wish that the loop grants between two steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+
+@dataclass
+class StopWish:
+    """The signal that asked to stop, or None."""
+
+    signal_name: str | None = None
+
+
+@contextmanager
+def stop_wish() -> Iterator[StopWish]:
+    """Within the block the first signal only sets the wish; a second one interrupts at once.
+
+    Outside the main thread signals cannot be caught, and the wish is never set.
+    """
+    wish = StopWish()
+    if threading.current_thread() is not threading.main_thread():
+        yield wish
+        return
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if wish.signal_name is not None:
+            raise KeyboardInterrupt
+        wish.signal_name = signal.Signals(number).name
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield wish
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,94 @@
+"""Opening media files safely with PyAV: which formats, which stream, and one-line errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.error
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from kinema.errors import DecodeError
+
+# Demuxers that read other files, or that see a picture in any text.
+_REFUSED_FORMATS = {"tty", "hls", "concat", "dash", "imf", "lavfi", "ffmetadata", "webm_dash_manifest"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one source may cost, so that a hostile file cannot stop a run."""
+
+    max_pixels: int = 2**27
+    max_frames: int = 10_000_000
+    max_seconds: float = 6 * 3600.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_pixels", "max_frames", "max_seconds"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+@contextmanager
+def one_line_errors(path: Path, doing: str) -> Iterator[None]:
+    """Whatever the libraries raise about a file becomes one `DecodeError` line that names it."""
+    try:
+        yield
+    except DecodeError:
+        raise
+    except MemoryError as error:
+        raise DecodeError(f"{path}: {doing}: not enough memory") from error
+    except (av.error.FFmpegError, OSError, EOFError, ValueError, RuntimeError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DecodeError(f"{path}: {doing}: {' '.join(str(reason).split())}") from error
+
+
+@contextmanager
+def open_container(path: Path, limits: Limits) -> Iterator[InputContainer]:
+    """An open PyAV input container.
+
+    Only this file is read: the `file:` prefix keeps names such as `concat:a` or `%d.png` from being
+    taken for something else, and playlist formats are refused.
+    """
+    with one_line_errors(path, "cannot be opened"):
+        if not path.exists():
+            raise DecodeError(f"{path}: no such file")
+        if not path.is_file():
+            raise DecodeError(f"{path}: is not a file")
+        if path.stat().st_size == 0:
+            raise DecodeError(f"{path}: the file is empty")
+        container = _open(path, {"protocol_whitelist": "file", "max_pixels": str(limits.max_pixels)})
+    try:
+        if container.format.name in _REFUSED_FORMATS:
+            raise DecodeError(f"{path}: is not a video or image (it looks like {container.format.name})")
+        yield container
+    finally:
+        container.close()
+
+
+def _open(path: Path, options: dict[str, str]) -> InputContainer:
+    try:
+        if "%" in path.name:  # the image reader would take it for a numbered sequence
+            options = {"pattern_type": "none", **options}
+        return av.open(f"file:{path}", options=options, metadata_errors="replace")
+    except av.error.InvalidDataError as error:
+        raise DecodeError(f"{path}: is not a video or image that can be read, or it is damaged") from error
+
+
+def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The first real video stream; a cover picture is none."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            return stream
+    kinds = sorted({stream.type for stream in container.streams})
+    found = f"only {', '.join(kinds)}" if kinds else "no streams at all"
+    raise DecodeError(f"{path}: no video in it ({found})")
+
+
+def is_still(container: InputContainer, path: Path) -> bool:
+    """Whether the container holds one still image by its format."""
+    name: str = container.format.name
+    return name == "image2" or name.endswith("_pipe") or path.suffix.lower() in {".avif", ".heic", ".heif"}

@@ -1,0 +1,342 @@
+"""Sources to frames: one sequential pass, or exactly the frames that are asked for.
+
+Timestamps are always those of the container, in seconds from the first frame that decodes; pixels are
+upright and as displayed (rotation, mirroring and pixel aspect applied), RGB, 8 bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from av import VideoFrame
+from av.container import InputContainer
+from jaxtyping import UInt8
+
+from kinema.errors import DecodeError
+from kinema.shapes import Size
+from kinema.video.container import Limits, is_still, one_line_errors, open_container, video_stream
+from kinema.video.orientation import exif_orientation, upright
+from kinema.video.pixels import Geometry, to_rgb
+
+_EXIF_BYTES = 1 << 18
+_READ_ON_S = 3.0  # a wanted frame that lies within this is decoded up to, a later one is sought
+_UNSEEKABLE = {"gif", "apng"}  # a frame is drawn over the earlier ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceInfo:
+    """What the container states. `frames` and `duration_s` are 0 where only decoding can tell."""
+
+    path: Path
+    width: int
+    height: int
+    fps: float
+    frames: int
+    duration_s: float
+    codec: str
+    rotation: int
+    is_image: bool
+    start_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """Displayed from `pts_s` (seconds from the first frame) on; `index` counts frames in order."""
+
+    pts_s: float
+    index: int
+    pixels: UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass
+class DecodeCount:
+    """How often a source was opened for decoding in this process; proves that curation decodes once."""
+
+    opened: int = 0
+
+
+decode_count = DecodeCount()
+
+
+class Picture:
+    """A decoded frame whose pixels are converted only when asked for, at any number of sizes."""
+
+    def __init__(
+        self, raw: VideoFrame, pts_s: float, duration_s: float, index: int, geometry: Geometry
+    ) -> None:
+        self.raw = raw
+        self.pts_s = pts_s
+        self.duration_s = duration_s
+        self.index = index
+        self._geometry = geometry
+
+    def rgb(self, size: Size | None = None, interpolation: str = "AREA") -> UInt8[np.ndarray, "h w 3"]:
+        """Upright RGB at `size`; at the displayed size when None."""
+        return to_rgb(self.raw, self._geometry, size, interpolation)
+
+
+class Reader:
+    """One open source; make it with `open_source`. Its pictures can be gone through once."""
+
+    def __init__(self, path: Path, container: InputContainer, limits: Limits, threads: int) -> None:
+        self.path = path
+        self._container = container
+        self._limits = limits
+        self._deadline = time.monotonic() + limits.max_seconds
+        self._stream = video_stream(container, path)
+        self._check_size()
+        self._stream.thread_type = "NONE" if threads == 1 else "AUTO"
+        self._stream.codec_context.thread_count = threads
+        self._tick_s = float(self._stream.time_base or 0)
+        self._still = is_still(container, path)
+        self._fps = float(self._stream.average_rate or self._stream.guessed_rate or 0)
+        self._raw = self._decode()
+        self._first = self._first_raw()
+        self._origin_s = self._raw_time(self._first) or 0.0
+        self._geometry = self._upright_geometry()
+        self.info = self._facts()
+
+    def pictures(self) -> Iterator[Picture]:
+        """Every frame in order of time, from the first."""
+        raw: VideoFrame | None = self._first
+        index, last_s = 0, -1.0
+        while raw is not None:
+            picture = self._picture(raw, index, last_s)
+            if picture.pts_s > last_s:
+                self._spend(index)
+                yield picture
+                index, last_s = index + 1, picture.pts_s
+            raw = self._next_raw(index, last_s)
+        self._check_complete(index)
+
+    def pictures_at(self, times_s: Sequence[float]) -> Iterator[Picture]:
+        """The picture on display at each time; `times_s` ascending. Past the end it is the last picture."""
+        shown, cursor = None, _Cursor(self)
+        for time_s in times_s:
+            shown = cursor.at(time_s)
+            yield shown
+
+    @property
+    def tolerance_s(self) -> float:
+        """Half a tick of the container's clock: a time this near a frame means that frame."""
+        return 0.5 * self._tick_s + 1e-6
+
+    @property
+    def seekable(self) -> bool:
+        """Whether decoding can begin anywhere but at the start."""
+        return self._tick_s > 0 and not self._still and self._container.format.name not in _UNSEEKABLE
+
+    def restart(self, time_s: float) -> Iterator[Picture]:
+        """Pictures from the key frame at or before `time_s` on; may begin later, which the caller checks."""
+        with one_line_errors(self.path, f"seeking to {time_s:.3f} s"):
+            target = round((max(time_s, 0.0) + self._origin_s) / self._tick_s)
+            self._container.seek(target, stream=self._stream, backward=True)
+        self._raw = self._decode()
+        return self._from_key_frame()
+
+    def _from_key_frame(self) -> Iterator[Picture]:
+        key_s: float | None = None
+        count = 0
+        while (raw := self._next_raw(count, key_s or 0.0)) is not None:
+            picture = self._picture(raw, count, -1.0)
+            key_s = picture.pts_s if key_s is None and raw.key_frame else key_s
+            count += 1
+            self._spend(count)
+            if key_s is not None and picture.pts_s >= key_s:  # earlier ones lean on frames before the key
+                yield picture
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        frames: Iterator[VideoFrame] = self._container.decode(self._stream)
+        return frames
+
+    def _first_raw(self) -> VideoFrame:
+        with one_line_errors(self.path, "no frame can be decoded"):
+            for raw in self._raw:
+                return raw
+        raise DecodeError(f"{self.path}: no frame can be decoded")
+
+    def _next_raw(self, frames: int, time_s: float) -> VideoFrame | None:
+        with one_line_errors(self.path, f"damaged: decoding stopped after {frames} frames at {time_s:.2f} s"):
+            return next(self._raw, None)
+
+    def _raw_time(self, raw: VideoFrame) -> float | None:
+        ticks = raw.pts if raw.pts is not None else raw.dts
+        return None if ticks is None else ticks * self._tick_s
+
+    def _picture(self, raw: VideoFrame, index: int, last_s: float) -> Picture:
+        step_s = 1 / self._fps if self._fps else 0.04
+        time_s = self._raw_time(raw)
+        pts_s = max(last_s, 0.0) + step_s * (index > 0) if time_s is None else time_s - self._origin_s
+        duration_s = raw.duration * self._tick_s
+        return Picture(raw, pts_s, duration_s or step_s, index, self._geometry)
+
+    def _spend(self, frames: int) -> None:
+        if frames >= self._limits.max_frames:
+            raise DecodeError(f"{self.path}: more than {self._limits.max_frames} frames (max_frames)")
+        if time.monotonic() > self._deadline:
+            raise DecodeError(
+                f"{self.path}: decoding took more than {self._limits.max_seconds:g} s (max_seconds)"
+            )
+
+    def _check_complete(self, frames: int) -> None:
+        """A demuxer may end quietly where the file was cut off; its index knows better."""
+        index = self._stream.index_entries
+        end = max((entry.pos + entry.size for entry in index[-2:]), default=0) if len(index) else 0
+        if end > self.path.stat().st_size:
+            raise DecodeError(
+                f"{self.path}: damaged: decoding stopped after {frames} frames: the file is cut off "
+                f"({self.path.stat().st_size} of at least {end} bytes)"
+            )
+
+    def _check_size(self) -> None:
+        width, height = self._stream.width, self._stream.height
+        if width * height > self._limits.max_pixels:
+            raise DecodeError(
+                f"{self.path}: {width}x{height} pixels are more than {self._limits.max_pixels} (max_pixels)"
+            )
+
+    def _upright_geometry(self) -> Geometry:
+        mirror, turns = False, round(self._first.rotation / 90) % 4
+        aspect = self._stream.sample_aspect_ratio
+        if self._still:
+            with self.path.open("rb") as file:
+                orientation = exif_orientation(file.read(_EXIF_BYTES))
+            mirror, turns = upright(orientation) if orientation > 1 else (mirror, turns)
+            aspect = None  # the density that a photo states is for print
+        stored = Size(height=self._first.height, width=self._first.width)
+        return Geometry.of(stored, float(aspect) if aspect else 1.0, mirror, turns)
+
+    def _facts(self) -> SourceInfo:
+        stream = self._stream
+        duration = (stream.duration or 0) * self._tick_s
+        if not duration and self._container.duration:
+            duration = self._container.duration / 1e6
+        return SourceInfo(
+            path=self.path,
+            width=self._geometry.displayed.width,
+            height=self._geometry.displayed.height,
+            fps=0.0 if self._still else self._fps,
+            frames=1 if self._still else stream.frames,
+            duration_s=0.0 if self._still else duration,
+            codec=stream.codec_context.codec.name,
+            rotation=90 * self._geometry.turns,
+            is_image=self._still,
+            start_s=self._origin_s,
+        )
+
+
+class _Cursor:
+    """Goes forward through a reader: reads on to a near time, seeks to a far one."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._pictures = reader.pictures()
+        self._shown = next(self._pictures)
+        self._ahead: Picture | None = None
+        self._ended = False
+
+    def at(self, time_s: float) -> Picture:
+        limit_s = time_s + self._reader.tolerance_s
+        if self._reader.seekable and time_s > self._position_s() + _READ_ON_S:
+            self._seek(limit_s)
+        while not self._settled(time_s, limit_s):
+            self._step(limit_s)
+        return self._shown
+
+    def _position_s(self) -> float:
+        return (self._ahead or self._shown).pts_s
+
+    def _settled(self, time_s: float, limit_s: float) -> bool:
+        exact = abs(self._shown.pts_s - time_s) <= self._reader.tolerance_s
+        return exact or self._ended or (self._ahead is not None and self._ahead.pts_s > limit_s)
+
+    def _step(self, limit_s: float) -> None:
+        if self._ahead is not None and self._ahead.pts_s <= limit_s:
+            self._shown, self._ahead = self._ahead, None
+            return
+        following = next(self._pictures, None)
+        if following is None:
+            self._ended = True
+        elif following.pts_s <= limit_s:
+            self._shown = following
+        else:
+            self._ahead = following
+
+    def _seek(self, limit_s: float) -> None:
+        """Begin at a key frame that is not after the time; step back further until one is."""
+        back_s = 0.0
+        while True:
+            target_s = limit_s - back_s
+            pictures = self._reader.restart(target_s)
+            first = next(pictures, None)
+            if first is not None and first.pts_s <= limit_s:
+                self._pictures, self._shown, self._ahead, self._ended = pictures, first, None, False
+                return
+            if target_s <= 0:
+                raise DecodeError(f"{self._reader.path}: cannot seek to {limit_s:.3f} s")
+            back_s = 2 * back_s + 1.0
+
+
+@contextmanager
+def open_source(path: Path, *, limits: Limits | None = None, threads: int = 0) -> Iterator[Reader]:
+    """A `Reader` on a video or image; `threads` 0 lets the decoder choose. Raises `DecodeError`."""
+    path = Path(path)
+    limits = limits or Limits()
+    decode_count.opened += 1
+    with open_container(path, limits) as container:
+        with one_line_errors(path, "cannot be decoded"):
+            reader = Reader(path, container, limits, threads)
+        yield reader
+
+
+def probe(path: Path, *, limits: Limits | None = None) -> SourceInfo:
+    """Container facts; decodes one frame, because rotation and the first timestamp are only there."""
+    with open_source(path, limits=limits, threads=1) as reader:
+        return reader.info
+
+
+def decode(
+    path: Path,
+    *,
+    size: Size | None = None,
+    limits: Limits | None = None,
+    threads: int = 0,
+    interpolation: str = "AREA",
+) -> Iterator[Frame]:
+    """All frames of a source in one pass, scaled to `size` while they are converted."""
+    with open_source(path, limits=limits, threads=threads) as reader:
+        for picture in reader.pictures():
+            pixels = picture.rgb(size, interpolation)
+            yield Frame(pts_s=picture.pts_s, index=picture.index, pixels=pixels)
+
+
+def read_frames(
+    path: Path,
+    times_s: Sequence[float],
+    *,
+    size: Size | None = None,
+    limits: Limits | None = None,
+    threads: int = 1,
+) -> UInt8[np.ndarray, "t h w 3"]:
+    """The frames on display at `times_s`, in that order, the same as a sequential pass gives.
+
+    Seeks to the key frame before and decodes only what is needed. A time after the last frame gives the
+    last frame.
+    """
+    times = [float(value) for value in times_s]
+    if not times or not all(value >= 0 for value in times):
+        raise ValueError(f"times_s must hold at least one time, none negative, got {times_s}")
+    order = sorted(set(times))
+    with open_source(path, limits=limits, threads=threads) as reader:
+        by_time: dict[float, UInt8[np.ndarray, "h w 3"]] = {}
+        shown, pixels = None, None
+        for time_s, picture in zip(order, reader.pictures_at(order), strict=True):
+            if pixels is None or picture is not shown:
+                shown, pixels = picture, picture.rgb(size)
+            by_time[time_s] = pixels
+    return np.stack([by_time[time_s] for time_s in times])

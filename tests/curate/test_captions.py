@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kinema.curate.captions import CaptionConfig, CaptionSource, filename_words
+from kinema.errors import DatasetError
+
+
+def texts(source: Path, **config: object) -> list[tuple[str, str]]:
+    captions = CaptionSource(CaptionConfig(**config)).captions(source)  # type: ignore[arg-type]
+    return [(caption.text, caption.kind) for caption in captions]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("beach_sunset-1080p_02.mp4", "beach sunset"),
+        ("DogRunsHome.mov", "dog runs home"),
+        ("naïve файл 映像 (1) ü.mp4", "naïve файл 映像 ü"),
+        ("20240101_123456.mp4", ""),
+    ],
+)
+def test_words_of_a_file_name(name: str, words: str) -> None:
+    assert filename_words(Path(name)) == words
+
+
+def test_text_beside_the_source_wins_over_its_name(tmp_path: Path) -> None:
+    (tmp_path / "dog.txt").write_text("a dog\nruns home\n\n\nthe same dog, seen from above\n")
+    expected = [("a dog runs home", "sidecar"), ("the same dog, seen from above", "sidecar")]
+    assert texts(tmp_path / "dog.mp4") == expected
+    assert texts(tmp_path / "dog.mp4", sidecars=False) == [("dog", "filename")]
+    assert texts(tmp_path / "dog.mp4", sidecars=False, filenames=False) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"caption": "a dog"}, {"captions": ["a dog"]}, ["a dog"], "a dog", {"captions": [{"text": "a  dog "}]}],
+)
+def test_json_beside_the_source(tmp_path: Path, content: object) -> None:
+    (tmp_path / "clip.mp4.json").write_text(json.dumps(content))
+    assert texts(tmp_path / "clip.mp4") == [("a dog", "sidecar")]
+
+
+def test_table_by_path_or_name_and_each_text_once(tmp_path: Path) -> None:
+    rows = [
+        "path,text",
+        "sub/dog.mp4,a dog",
+        "sub/dog.mp4,a brown dog",
+        "cat.mp4,a cat",
+        f"{tmp_path}/x.mp4,an x",
+    ]
+    (tmp_path / "captions.csv").write_text("\n".join(rows))
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "dog.txt").write_text("a dog")
+    table = str(tmp_path / "captions.csv")
+    assert texts(tmp_path / "sub" / "dog.mp4", table=table) == [("a dog", "table"), ("a brown dog", "table")]
+    assert texts(tmp_path / "elsewhere" / "cat.mp4", table=table) == [("a cat", "table")]
+    assert texts(tmp_path / "x.mp4", table=table) == [("an x", "table")]
+    assert texts(tmp_path / "bird.mp4", table=table) == [("bird", "filename")]
+
+
+def test_broken_inputs_name_the_file_and_the_mend(tmp_path: Path) -> None:
+    (tmp_path / "dog.json").write_text("{not json")
+    with pytest.raises(DatasetError, match=r"dog\.json: not valid JSON \(line 1\); mend or remove it"):
+        texts(tmp_path / "dog.mp4")
+    with pytest.raises(DatasetError, match="no such captions table"):
+        CaptionSource(CaptionConfig(table=str(tmp_path / "gone.csv")))
+    (tmp_path / "wrong.csv").write_text("file,caption\n")
+    with pytest.raises(DatasetError, match="needs the columns path and text"):
+        CaptionSource(CaptionConfig(table=str(tmp_path / "wrong.csv")))

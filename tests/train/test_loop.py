@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kinema.checkpoint import checkpoint_folders, latest_checkpoint
+from kinema.errors import CheckpointError, Interrupted, OutputError, TrainingError
+from kinema.model import load_model
+from kinema.runlog import read_metrics
+from kinema.train import loop
+from kinema.train.config import PreviewConfig, TrainConfig
+from kinema.train.loop import train
+from kinema.train.optim import AdamWConfig
+
+
+def remembered(run: Path) -> dict[str, Any]:
+    """Everything that a run is, but for wall times."""
+    checkpoint = latest_checkpoint(run / "checkpoints")
+    assert checkpoint is not None
+    rows = [
+        {name: value for name, value in row.items() if not name.endswith("_s")} for row in read_metrics(run)
+    ]
+    return {"groups": checkpoint.groups, "state": checkpoint.state, "rows": rows, "step": checkpoint.step}
+
+
+def assert_same(first: dict[str, Any], second: dict[str, Any]) -> None:
+    assert first["rows"] == second["rows"]
+    assert (first["step"], first["state"]) == (second["step"], second["state"])
+    assert first["groups"].keys() == second["groups"].keys()
+    for name, tensors in first["groups"].items():
+        assert tensors.keys() == second["groups"][name].keys()
+        for key, tensor in tensors.items():
+            assert torch.equal(tensor, second["groups"][name][key]), f"{name} {key}"
+
+
+class KilledError(Exception):
+    pass
+
+
+def stop_after(step: int) -> type:
+    class Stopping:
+        def stage(self, name: str, total: int | None = None) -> None:
+            self.done = 0
+
+        def advance(self, steps: int = 1, note: str = "") -> None:
+            self.done += steps
+            if self.done == step and steps:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    return Stopping
+
+
+@pytest.mark.parametrize("optim", ["muon", "adamw"])
+def test_six_steps_are_three_and_resume_and_three(
+    squares: Path, small_run: TrainConfig, tmp_path: Path, optim: str
+) -> None:
+    if optim == "adamw":
+        small_run = replace(small_run, optim=AdamWConfig(lr=1e-3, weight_decay=0.01))
+    train(small_run, squares, tmp_path / "whole")
+    with pytest.raises(Interrupted, match=r"after step 3 of 6; go on with --resume"):
+        train(small_run, squares, tmp_path / "halves", progress=stop_after(3)())
+    assert len(read_metrics(tmp_path / "halves")) == 3
+    summary = train(small_run, squares, tmp_path / "halves", resume=True)
+    assert summary["resumed_from"] == 3
+    assert_same(remembered(tmp_path / "whole"), remembered(tmp_path / "halves"))
+
+
+def test_a_kill_between_checkpoints_loses_nothing_but_time(
+    squares: Path, small_run: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(small_run, squares, tmp_path / "whole")
+    update = loop._update
+
+    def killed_at_five(run: Any, *rest: Any) -> Any:
+        if run.state.step == 5:
+            raise KilledError
+        return update(run, *rest)
+
+    monkeypatch.setattr(loop, "_update", killed_at_five)
+    with pytest.raises(KilledError):
+        train(small_run, squares, tmp_path / "killed")
+    assert len(read_metrics(tmp_path / "killed")) == 5
+    assert json.loads((tmp_path / "killed" / "heartbeat.json").read_text())["state"] == "failed"
+    monkeypatch.undo()
+    train(small_run, squares, tmp_path / "killed", resume=True)
+    assert_same(remembered(tmp_path / "whole"), remembered(tmp_path / "killed"))
+
+
+def test_previews_do_not_disturb_training(squares: Path, small_run: TrainConfig, tmp_path: Path) -> None:
+    train(small_run, squares, tmp_path / "plain")
+    watched = replace(small_run, preview=PreviewConfig(every=2, steps=3), tensorboard=True)
+    train(watched, squares, tmp_path / "watched")
+    assert_same(remembered(tmp_path / "plain"), remembered(tmp_path / "watched"))
+    samples = sorted(path.name for path in (tmp_path / "watched" / "samples").glob("*.mp4"))
+    assert samples[0] == "step-00000002-0.mp4"
+    assert len(samples) == 6
+
+
+def test_the_run_folder_is_a_model_folder(squares: Path, small_run: TrainConfig, tmp_path: Path) -> None:
+    summary = train(small_run, squares, tmp_path / "run")
+    model = load_model(tmp_path / "run")
+    assert (model.sampling.height, model.sampling.frames, model.sampling.fps) == (32, 4, 6.0)
+    assert (model.trained_on.steps, model.trained_on.samples) == (6, summary["samples"])
+    assert {"plan.json", "resolved.toml", "metrics.jsonl", "heartbeat.json", "model.toml"} <= {
+        path.name for path in (tmp_path / "run").iterdir()
+    }
+    raw = load_model(tmp_path / "run", ema=False)
+    assert not torch.equal(raw.network.t_block[1].weight, model.network.t_block[1].weight)
+
+
+def test_the_loss_falls(squares: Path, small_run: TrainConfig, tmp_path: Path) -> None:
+    summary = train(replace(small_run, steps=60, save_every=60), squares, tmp_path / "run")
+    assert summary["last_loss"] < 0.85 * summary["first_loss"]
+
+
+def test_a_used_folder_is_refused_without_resume(
+    squares: Path, small_run: TrainConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="--resume"):
+        train(small_run, squares, tmp_path)
+    with pytest.raises(OutputError, match="no run to resume"):
+        train(small_run, squares, tmp_path, resume=True)
+
+
+def test_resume_with_another_shape_names_the_key(
+    squares: Path, small_run: TrainConfig, tmp_path: Path
+) -> None:
+    train(replace(small_run, steps=3), squares, tmp_path / "run")
+    wider = replace(small_run, network=replace(small_run.network, hidden=48))
+    with pytest.raises(CheckpointError, match=r"ar_embedder.*has shape \[8\], this network expects \[16\]"):
+        train(wider, squares, tmp_path / "run", resume=True)
+
+
+def test_resume_with_another_encoder_is_refused(
+    squares: Path, small_run: TrainConfig, tmp_path: Path
+) -> None:
+    train(replace(small_run, steps=3), squares, tmp_path / "run")
+    other = replace(small_run, autoencoder=replace(small_run.autoencoder, components=5))
+    with pytest.raises(CheckpointError, match="autoencoder was made with"):
+        train(other, squares, tmp_path / "run", resume=True)
+
+
+def test_a_damaged_checkpoint_is_said_aloud_and_passed_over(
+    squares: Path, small_run: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(small_run, squares, tmp_path / "run")
+    (checkpoint_folders(tmp_path / "run" / "checkpoints")[-1] / "network.safetensors").write_bytes(b"")
+    summary = train(small_run, squares, tmp_path / "run", resume=True)
+    assert summary["resumed_from"] == 3
+    assert "step-00000006" in summary["refused_checkpoints"][0]
+    assert "step-00000006" in caplog.text
+
+
+def test_a_loss_that_is_not_a_number_names_the_clips(
+    squares: Path, small_run: TrainConfig, tmp_path: Path
+) -> None:
+    burning = replace(small_run, optim=AdamWConfig(lr=1e30), clip_norm=1e9, steps=20)
+    with pytest.raises(TrainingError, match=r"its clips are [0-9a-f]{16}"):
+        train(burning, squares, tmp_path / "run")
+
+
+def test_a_finished_run_resumes_to_the_same(squares: Path, small_run: TrainConfig, tmp_path: Path) -> None:
+    train(small_run, squares, tmp_path / "run")
+    before = remembered(tmp_path / "run")
+    assert train(small_run, squares, tmp_path / "run", resume=True)["steps"] == 6
+    assert_same(before, remembered(tmp_path / "run"))
