@@ -41,7 +41,7 @@ def build(kind: Kind) -> nn.Module:
     torch.manual_seed(0)
     if kind == "kinema":
         return VideoUNet(CONFIG)
-    from kinema.convert.svd import diffusers_network  # noqa: PLC0415 (the peer is loaded when it is asked for)
+    from kinema.convert.svd import diffusers_network
 
     return diffusers_network(CONFIG)
 

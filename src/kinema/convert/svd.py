@@ -330,7 +330,7 @@ def config_from_image_network(config: Mapping[str, Any]) -> VideoUNetConfig:
 
 def diffusers_network(config: VideoUNetConfig) -> nn.Module:
     """diffusers' own class of the same sizes, with random weights."""
-    from diffusers import UNetSpatioTemporalConditionModel  # noqa: PLC0415 (slow to import)
+    from diffusers import UNetSpatioTemporalConditionModel
 
     network: nn.Module = UNetSpatioTemporalConditionModel.from_config(  # type: ignore[no-untyped-call]
         config_to_diffusers(config)
