@@ -28,7 +28,7 @@ from kinema.encoders.folder import load_autoencoder, load_text_encoder, save_aut
 from kinema.encoders.protocols import Autoencoder, TextEncoder
 from kinema.errors import CheckpointError
 from kinema.files import write_text
-from kinema.nn import NetworkConfig, STDiT2, STDiT2Config, build_network
+from kinema.nn import STDiT2, STDiT2Config, build_network
 
 _MODEL, _NETWORK, _AVERAGE, _VAE, _TEXT = "model.toml", "network", "ema", "vae", "text_encoder"
 _CONFIG, _TENSORS = "config.json", "model.safetensors"
@@ -153,7 +153,7 @@ def _fill(folder: Path, network: Path, model: Model, ema: bool) -> None:
         fill_module(model.text_encoder, read_tensors(text), str(text))
 
 
-def _network_config(path: Path) -> NetworkConfig:
+def _network_config(path: Path) -> STDiT2Config:
     record = read_json(path)
     match record.pop("kind", ""):
         case "stdit2":

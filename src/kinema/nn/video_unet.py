@@ -279,11 +279,14 @@ class VideoUNet(nn.Module):
             raise ValueError(
                 f"expected tokens ({batch}, ..., {self.config.context_width}), got {tuple(tokens.shape)}"
             )
+        if tokens.ndim == 4 and tokens.shape[1] != frames:
+            raise ValueError(f"{tokens.shape[1]} frames of tokens, {frames} of latents")
         return FrameContext(
             frames=frames,
             embedding=nn.functional.silu(rearrange(embedding, "b t d -> (b t) d")),
             tokens=tokens,
             image_only=image_only,
+            all_images=image_only is not None and bool(image_only.all()),
         )
 
     def _embed_conditions(self, values: Float[Tensor, "b t n"]) -> Float[Tensor, "b t d"]:
