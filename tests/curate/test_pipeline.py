@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kinema.curate.captions import CaptionConfig
-from kinema.curate.filters import FilterConfig
+from kinema.curate.filters import Bounds, FilterConfig
 from kinema.curate.motion import MotionConfig
 from kinema.curate.pipeline import CurateConfig, curate
 from kinema.curate.spans import SpanConfig
@@ -104,7 +104,7 @@ def test_other_filters_and_captions_need_no_decoding(made: Path, tmp_path: Path)
     (tmp_path / "table.csv").write_text("path,text\ntwo_shots.mp4,from the table\n")
     changed = replace(
         HERE,
-        filters=FilterConfig(min_duration_s=2.5, min_motion=None),
+        filters=FilterConfig(duration_s=Bounds(min=2.5), motion_score=Bounds()),
         captions=CaptionConfig(table=str(tmp_path / "table.csv"), sidecars=False),
     )
     summary = curate([made], tmp_path / "out", changed)
@@ -204,7 +204,7 @@ def test_every_nasty_file_gives_a_row(footage: Path, tmp_path: Path) -> None:
     assert all(reason and "\n" not in reason for reason in summary.failed.values())
     clips = by_name(tmp_path / "out")
     assert set(clips) | NASTY_FAILED == {path.name for path in (footage / "nasty").iterdir()}
-    assert clips["all_black.mp4"][0].drop_reasons == ("motion_score < 0.05",)
+    assert clips["all_black.mp4"][0].drop_reasons == ("motion_score < 0.05", "black_frames > 0.5")
     assert clips["still_image.mp4"][0].drop_reasons == ("motion_score < 0.05",)
     (portrait,) = clips["rotated_metadata_portrait.mp4"]
     assert (portrait.width, portrait.height, portrait.frames) == (270, 480, 90)

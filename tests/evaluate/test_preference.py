@@ -117,7 +117,7 @@ def test_resampling_voters_and_no_bootstraps() -> None:
 
 def test_the_table_in_the_documentation_can_be_ranked(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "preferences.md").read_text()
-    (tmp_path / "votes.csv").write_text(page.split("```csv\n")[1].split("```")[0])
+    (tmp_path / "votes.csv").write_text(page.split("```csv votes.csv\n")[1].split("```")[0])
     found = fit_votes(tmp_path / "votes.csv", QUICK)["axes"]["quality"]
     assert found["models"][0]["model"].startswith("motion")
     assert found["agreement"]["by"] == "prompt"

@@ -10,7 +10,12 @@ from cyclopts import App, Parameter
 from kinema.cli.commands import Config, Json, Sets, app
 from kinema.cli.terminal import Bars, show
 
-arena = App(name="arena", help="Human preferences: rank models from pairwise votes.", help_format="plaintext")
+arena = App(
+    name="arena",
+    help="Human preferences: rank models from pairwise votes.",
+    help_epilogue="Example: kinema arena fit votes.csv --json",
+    help_format="plaintext",
+)
 app.command(arena)
 
 

@@ -28,6 +28,7 @@ from kinema.curate.cuts_ramp import (
     mixing,
     shifted_likeness,
     tiny,
+    unmoved_change,
 )
 
 
@@ -48,7 +49,8 @@ class LevelConfig:
 class GradualCutConfig:
     """`change`: least grey levels between the ends; `likeness`: largest correlation of the ends (the same
     picture in another light is no transition); `doubt`: largest sum of the fit's faults (`Ramp.doubt`);
-    `shifted`: least correlation, after the best shift, by which a camera move is told from a dissolve;
+    `shifted`: largest correlation of the ramp's halves after a shift; `unmoved`: least share of the change
+    that optical flow leaves unexplained;
     `flat`: largest contrast, in grey levels, of a frame of one colour."""
 
     levels: tuple[LevelConfig, ...] = (
@@ -59,6 +61,7 @@ class GradualCutConfig:
     likeness: float = 0.72
     doubt: float = 1.45
     shifted: float = 0.88
+    unmoved: float = 0.5
     flat: float = 4.0
 
     def __post_init__(self) -> None:
@@ -103,9 +106,14 @@ def find_dissolves(
             key = (ramp.start + start, ramp.end + start)
             fitted[key] = min(ramp.doubt, fitted.get(key, np.inf))
     chosen: list[Ramp] = []
+    moved: list[tuple[int, int]] = []
     for (start, end), doubts in sorted(fitted.items(), key=lambda item: item[1]):
         free = all(end <= other.start or start >= other.end for other in chosen)
-        if free and not _moved(views, start, end, config):
+        if not free or any(low <= (start + end) / 2 <= high for low, high in moved):
+            continue
+        if _moved(views, start, end, config):
+            moved.append((start, end))
+        else:
             chosen.append(Ramp(start=start, end=end, kind="dissolve", doubt=doubts))
     return sorted(chosen, key=lambda ramp: ramp.start)
 
@@ -175,10 +183,13 @@ def _fit(frames: Tiny, config: GradualCutConfig) -> Ramp | None:
 def _moved(
     views: Sequence[UInt8[np.ndarray, "h w 3"]], start: int, end: int, config: GradualCutConfig
 ) -> bool:
-    """Both halves of the ramp show the same picture, shifted: the camera moved."""
+    """Motion explains the change: the camera moved, or something in the picture."""
     middle = views[(start + end) // 2]
     halves = shifted_likeness(views[start], middle), shifted_likeness(middle, views[end])
-    return min(halves) > config.shifted
+    if min(halves) > config.shifted:
+        return True
+    chosen = np.linspace(start, end, 5).round().astype(int)
+    return bool(unmoved_change([views[index] for index in chosen]) < config.unmoved)
 
 
 def _fit_fade(frames: Tiny, config: GradualCutConfig, shift: int) -> Ramp | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -14,6 +17,7 @@ LEAST_FRAMES = 3
 _TINY_AREA = 220
 _DOUBTFUL_UNMIXED, _DOUBTFUL_BEND, _DOUBTFUL_OUTSIDE = 0.45, 0.25, 0.30
 _FIT_POINTS = 40
+_ROUNDING = 0.5
 
 
 def tiny(frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]:
@@ -72,6 +76,26 @@ def _halved(view: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     height, width = view.shape[:2]
     size = (max(width // 2, 1), max(height // 2, 1))
     return np.asarray(cv2.resize(view, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def unmoved_change(views: Sequence[UInt8[np.ndarray, "h w 3"]]) -> float:
+    """Share of the change from view to view that is left when the flow between them is taken out.
+
+    Near 0 when camera or objects move, near 1 when one picture gives way to another. Median over pairs.
+    """
+    grey = [cv2.cvtColor(view, cv2.COLOR_RGB2GRAY) for view in views]
+    return float(np.median([_left_by_flow(old, new) for old, new in pairwise(grey)]))
+
+
+def _left_by_flow(old: UInt8[np.ndarray, "h w"], new: UInt8[np.ndarray, "h w"]) -> float:
+    height, width = old.shape
+    dense = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow = dense.calc(new, old, np.zeros((height, width, 2), np.float32))
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    warped = cv2.remap(
+        old, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return float(cv2.absdiff(new, warped).mean() / (cv2.absdiff(new, old).mean() + _ROUNDING))
 
 
 def fit_ramp(frames: Tiny) -> tuple[int, int]:

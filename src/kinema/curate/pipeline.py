@@ -11,14 +11,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kinema.curate.analysis import Analysis, AnalysisConfig, analyse, file_sha256, source_id
+from kinema.curate.analysis import Analysis, AnalysisConfig, KeepConfig, analyse, file_sha256, source_id
+from kinema.curate.camera import CameraConfig
 from kinema.curate.captions import CaptionConfig, CaptionSource
 from kinema.curate.cuts import CutConfig
 from kinema.curate.discover import discover
+from kinema.curate.duplicates import DuplicateConfig
 from kinema.curate.engines import LocalEngine, WorkerDied
 from kinema.curate.filters import FilterConfig
 from kinema.curate.ledger import Ledger
 from kinema.curate.motion import MotionConfig
+from kinema.curate.overlay_text import TextConfig
+from kinema.curate.quality import QualityConfig
+from kinema.curate.report import refresh_report
 from kinema.curate.spans import SpanConfig
 from kinema.manifest import Clip, Source
 from kinema.progress import Progress, Silent
@@ -33,7 +38,12 @@ class CurateConfig:
     cuts: CutConfig = field(default_factory=CutConfig)
     spans: SpanConfig = field(default_factory=SpanConfig)
     motion: MotionConfig = field(default_factory=MotionConfig)
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    duplicates: DuplicateConfig = field(default_factory=DuplicateConfig)
+    text: TextConfig = field(default_factory=TextConfig)
     limits: Limits = field(default_factory=Limits)
+    keep: KeepConfig = field(default_factory=KeepConfig)
     captions: CaptionConfig = field(default_factory=CaptionConfig)
     filters: FilterConfig = field(default_factory=FilterConfig)
 
@@ -44,7 +54,17 @@ class CurateConfig:
     @property
     def analysis(self) -> AnalysisConfig:
         """The part that needs the pixels."""
-        return AnalysisConfig(cuts=self.cuts, spans=self.spans, motion=self.motion, limits=self.limits)
+        return AnalysisConfig(
+            cuts=self.cuts,
+            spans=self.spans,
+            motion=self.motion,
+            camera=self.camera,
+            quality=self.quality,
+            duplicates=self.duplicates,
+            text=self.text,
+            limits=self.limits,
+            keep=self.keep,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +108,9 @@ def curate(
         ledger.record(path, analysis)
         decoded += analysis.decodes
         progress.advance(1, note=path.name)
+    ledger.mark_duplicates(config.duplicates)
     sources, clips = ledger.close({key: value for key, value in asdict(config).items() if key != "workers"})
+    refresh_report(out)
     return _summary(out, sources, clips, decoded, time.monotonic() - started)
 
 
