@@ -16,12 +16,18 @@ from torch.nn import functional
 
 
 def group_norm_silu(features: Tensor, norm: nn.GroupNorm, frames: int = 1) -> Tensor:
-    """SiLU(norm(features)); with `frames`, the statistics are of all frames of a clip."""
+    """SiLU(norm(features)); with `frames`, the statistics are of all frames of a clip.
+
+    Under autocast on the CPU it computes in float32: the kernels for bfloat16 are slower.
+    """
+    dtype = features.dtype
+    if features.device.type == "cpu" and norm.weight.dtype == torch.float32:
+        features = features.float()
     if frames > 1:
         clip = rearrange(features, "(b t) c h w -> b (t h) w c", t=frames).permute(0, 3, 1, 2)
-        out = functional.silu(norm(clip))
+        out = functional.silu(norm(clip)).to(dtype)
         return rearrange(out, "b c (t h) w -> (b t) h w c", t=frames).permute(0, 3, 1, 2)
-    return functional.silu(norm(features))
+    return functional.silu(norm(features)).to(dtype)
 
 
 def temporal_conv(features: Tensor, weight: Tensor, bias: Tensor, frames: int) -> Tensor:
