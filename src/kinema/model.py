@@ -30,7 +30,7 @@ from kinema.encoders.folder import load_autoencoder, load_text_encoder, save_aut
 from kinema.encoders.protocols import Autoencoder, TextEncoder
 from kinema.errors import CheckpointError
 from kinema.files import write_text
-from kinema.nn import NetworkConfig, STDiT2, STDiT2Config, build_network
+from kinema.nn import STDiT2, STDiT2Config, build_network
 
 _MODEL, _NETWORK, _AVERAGE, _VAE, _TEXT = "model.toml", "network", "ema", "vae", "text_encoder"
 _CONFIG, _TENSORS = "config.json", "model.safetensors"
@@ -161,7 +161,7 @@ def _process(record: Mapping[str, Any], source: str) -> Process:
             raise CheckpointError(f"{source}: unknown process kind {kind!r}; known are iddpm, rectified-flow")
 
 
-def _network_config(path: Path) -> NetworkConfig:
+def _network_config(path: Path) -> STDiT2Config:
     record = read_json(path)
     match record.pop("kind", ""):
         case "stdit2":
