@@ -19,7 +19,7 @@ PYTHON = [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))]
 
 LAYERS = [
     {"errors"},
-    {"shapes", "files", "progress"},
+    {"shapes", "files", "progress", "conventions"},
     {"manifest", "checkpoint", "runlog"},
     {"nn", "diffusion"},
     {"encoders", "video"},

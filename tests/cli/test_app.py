@@ -13,7 +13,7 @@ from kinema.cli import main
 from kinema.cli.commands import app
 from kinema.errors import Interrupted, OutputError
 
-COMMANDS = ["curate", "plan", "train", "generate", "animate", "demo", "evaluate", "arena"]
+COMMANDS = ["curate", "plan", "train", "generate", "animate", "demo", "evaluate", "arena", "convert"]
 HEAVY = ["torch", "av", "cv2", "pyarrow", "pydantic", "numpy", "duckdb", "transformers"]
 
 
