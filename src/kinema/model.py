@@ -25,6 +25,8 @@ from kinema.checkpoint import (
 )
 from kinema.conventions import CONVENTIONS, Conventions, Preset
 from kinema.diffusion.iddpm import IDDPMConfig
+from kinema.diffusion.processes import Process
+from kinema.diffusion.rectified_flow import RectifiedFlowConfig
 from kinema.encoders.folder import open_autoencoder, open_text_encoder, store_autoencoder, store_text_encoder
 from kinema.encoders.protocols import Autoencoder, TextEncoder
 from kinema.errors import CheckpointError
@@ -63,7 +65,7 @@ class Model:
     """Ready to denoise; modules are where `to` put them."""
 
     network: STDiT2
-    process: IDDPMConfig
+    process: Process
     autoencoder: Autoencoder
     text_encoder: TextEncoder
     sampling: SamplingDefaults
@@ -106,7 +108,7 @@ def write_description(folder: Path, model: Model) -> None:
         "kinema": __version__,
         "preset": model.preset,
         "network": {"kind": "stdit2", "folder": _NETWORK},
-        "process": {"kind": "iddpm", **as_record(model.process)},
+        "process": as_record(model.process),
         "autoencoder": store_autoencoder(folder, _VAE, model.autoencoder),
         "text_encoder": store_text_encoder(folder, _TEXT, model.text_encoder),
         "sampling": as_record(model.sampling),
@@ -120,13 +122,9 @@ def load_model(folder: Path, *, ema: bool = True) -> Model:
     record = _read_record(folder)
     source = str(folder / _MODEL)
     try:
-        process = dict(record["process"])
-        kind = process.pop("kind")
-        if kind != "iddpm":
-            raise CheckpointError(f"{source}: unknown process kind {kind!r}; known are iddpm")
         model = Model(
             network=build_network(_network_config(folder / record["network"]["folder"] / _CONFIG)),
-            process=from_record(IDDPMConfig, process, f"{source} [process]"),
+            process=_process(record["process"], f"{source} [process]"),
             autoencoder=open_autoencoder(folder, record["autoencoder"]),
             text_encoder=open_text_encoder(folder, record["text_encoder"]),
             sampling=from_record(SamplingDefaults, record["sampling"], f"{source} [sampling]"),
@@ -175,6 +173,16 @@ def _preset(name: Any, source: str) -> Preset:  # noqa: ANN401 - whatever the fi
         raise CheckpointError(f"{source}: unknown preset {name!r}; known are {', '.join(CONVENTIONS)}")
     known: Preset = name
     return known
+
+
+def _process(record: Mapping[str, Any], source: str) -> Process:
+    match record["kind"]:
+        case "iddpm":
+            return from_record(IDDPMConfig, record, source)
+        case "rectified-flow":
+            return from_record(RectifiedFlowConfig, record, source)
+        case kind:
+            raise CheckpointError(f"{source}: unknown process kind {kind!r}; known are iddpm, rectified-flow")
 
 
 def _network_config(path: Path) -> NetworkConfig:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -54,6 +54,10 @@ class Sampling:
     width: Annotated[int | None, Parameter(help="Pixels; as in training when left out.")] = None
     fps: Annotated[float | None, Parameter(help="Frames per second; as in training when left out.")] = None
     steps: Annotated[int | None, Parameter(help="Steps of the sampler: more is finer and slower.")] = None
+    sampler: Annotated[
+        Literal["ancestral", "ddim", "euler", "heun", "dpmpp-2m"] | None,
+        Parameter(help="How to sample: dpmpp-2m needs the fewest steps."),
+    ] = None
     guidance_scale: Annotated[
         float | None, Parameter(help="How hard to follow the prompt; 1 is no guidance.")
     ] = None

@@ -1,0 +1,169 @@
+"""The video UNet beside diffusers' class: training step, sampling and peak memory, in one run."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from kinema.bench.figures import Figure, interleaved, report
+from kinema.diffusion.edm import EDMConfig, denoiser
+from kinema.diffusion.karras import guide_frames, karras_sigmas, linear_guidance
+from kinema.diffusion.protocols import Denoised
+from kinema.diffusion.samplers_ode import sample_euler
+from kinema.nn.video_unet import VideoConditioning, VideoUNet, VideoUNetConfig
+
+CONFIG = VideoUNetConfig(channels=(64, 128, 256, 256), heads=(1, 2, 4, 4), group_norm_eps="diffusers")
+FRAMES, SIDE, THREADS, SAMPLING_STEPS = 8, 32, 2, 25
+Kind = Literal["kinema", "diffusers"]
+
+
+class Inputs:
+    """One clip of latents, as image-to-video training sees it; `tokens` of context."""
+
+    def __init__(self, tokens: int = 1) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.latents = torch.randn(1, 8, FRAMES, SIDE, SIDE, generator=generator)
+        self.c_noise = torch.tensor([0.3])
+        self.context = torch.randn(1, tokens, CONFIG.context_width, generator=generator)
+        self.values = torch.tensor([[6.0, 127.0, 0.02]])
+
+
+def build(kind: Kind) -> nn.Module:
+    """Either network, with random weights."""
+    torch.manual_seed(0)
+    if kind == "kinema":
+        return VideoUNet(CONFIG)
+    from kinema.convert.svd import diffusers_network
+
+    return diffusers_network(CONFIG)
+
+
+def predict(network: nn.Module, inputs: Inputs, latents: Tensor | None = None) -> Tensor:
+    """The output as b c t h w, of either class."""
+    latents = inputs.latents if latents is None else latents
+    if isinstance(network, VideoUNet):
+        conditioning = VideoConditioning(tokens=inputs.context, values=inputs.values)
+        output: Tensor = network(latents, inputs.c_noise, conditioning)
+        return output
+    sample = network(latents.transpose(1, 2), inputs.c_noise, inputs.context, inputs.values).sample
+    swapped: Tensor = sample.transpose(1, 2)
+    return swapped
+
+
+def training_step(network: nn.Module, inputs: Inputs, bfloat16: bool) -> Callable[[], None]:
+    """Forward and backward of a mean square; gradients are dropped before it, as a trainer does."""
+
+    def step() -> None:
+        network.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            output = predict(network, inputs)
+        (output.float() ** 2).mean().backward()
+
+    return step
+
+
+def sampling(network: nn.Module, inputs: Inputs) -> Callable[[], None]:
+    """25 Euler steps with guidance that grows over frames: two passes a step, each of one clip."""
+    beside = inputs.latents[:, 4:]
+
+    def predict_beside(latents: Tensor, _: Tensor) -> Tensor:
+        return predict(network, inputs, torch.cat([latents, beside], dim=1))
+
+    once = denoiser(predict_beside, EDMConfig())
+    scale = linear_guidance(FRAMES, 1.0, 2.5)
+
+    def denoise(latents: Tensor, sigma: Tensor) -> Denoised:
+        pair = once(latents, sigma).clean, once(latents, sigma).clean
+        return Denoised(guide_frames(*pair, scale))
+
+    @torch.inference_mode()
+    def sample() -> None:
+        sample_euler(denoise, inputs.latents[:, :4], karras_sigmas(SAMPLING_STEPS))
+
+    return sample
+
+
+def peak_memory(kind: Kind) -> float:
+    """Peak resident megabytes of three training steps in a process of their own."""
+    command = [sys.executable, "-m", "kinema.bench.video_unet", kind]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return float(json.loads(output)["peak_mb"])
+
+
+def measure_peak(kind: Kind) -> float:
+    """The same, in this process."""
+    with threads(THREADS):
+        step = training_step(build(kind), Inputs(), bfloat16=False)
+        for _ in range(3):
+            step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Run with this many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def bench(rounds: int = 5) -> dict[str, Any]:
+    """All figures; both classes take turns in every round."""
+    with threads(THREADS):
+        figures = [*_training_figures(rounds), _sampling_figure(max(1, rounds // 3)), _memory_figure()]
+        return report("video_unet", figures)
+
+
+def _training_figures(rounds: int) -> Iterator[Figure]:
+    networks = {kind: build(kind) for kind in ("kinema", "diffusers")}
+    for name, bfloat16, tokens, target in (
+        ("training step, fp32", False, 1, 1.4),
+        ("training step, bf16 autocast", True, 1, 1.5),
+        ("training step, fp32, 77 tokens", False, 77, None),
+    ):
+        inputs = Inputs(tokens)
+        steps = {kind: training_step(network, inputs, bfloat16) for kind, network in networks.items()}
+        yield _rate(name, interleaved(steps, rounds), "steps/s", target)
+
+
+def _sampling_figure(rounds: int) -> Figure:
+    tasks = {kind: sampling(build(kind).eval(), Inputs()) for kind in ("kinema", "diffusers")}
+    return _rate("sampling, 25 steps with guidance", interleaved(tasks, rounds), "clips/s", 1.3)
+
+
+def _rate(name: str, seconds: dict[str, float], unit: str, target: float | None) -> Figure:
+    return Figure(
+        name=name,
+        value=1 / seconds["kinema"],
+        unit=unit,
+        peer="diffusers",
+        peer_value=1 / seconds["diffusers"],
+        target=target,
+    )
+
+
+def _memory_figure() -> Figure:
+    return Figure(
+        name="peak memory, fp32 training",
+        value=peak_memory("kinema"),
+        unit="MB",
+        peer="diffusers",
+        peer_value=peak_memory("diffusers"),
+        target=0.75,
+        better="lower",
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps({"peak_mb": measure_peak(sys.argv[1])}))  # type: ignore[arg-type]
