@@ -124,7 +124,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_same_as_diffusers_on_shared_weights(case):
-    from diffusers import UNetSpatioTemporalConditionModel  # noqa: PLC0415
+    from diffusers import UNetSpatioTemporalConditionModel
 
     config, (batch, frames, height, width), tokens = CASES[case]
     torch.manual_seed(0)
@@ -141,7 +141,7 @@ def test_same_as_diffusers_on_shared_weights(case):
 
 
 def test_same_gradients_as_diffusers():
-    from diffusers import UNetSpatioTemporalConditionModel  # noqa: PLC0415
+    from diffusers import UNetSpatioTemporalConditionModel
 
     torch.manual_seed(0)
     config = replace(SMALL, group_norm_eps="diffusers")
