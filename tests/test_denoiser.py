@@ -9,7 +9,7 @@ from torch import nn
 from kinema.conventions import CONVENTIONS
 from kinema.denoiser import Given, VideoShape, build_denoise, condition, sample_latents
 from kinema.diffusion.iddpm import IDDPMConfig, add_noise, tables
-from kinema.encoders.autoencoder_kl import TemporalAutoencoder, TemporalAutoencoderConfig
+from kinema.encoders.autoencoder_kl import CausalAutoencoder, CausalAutoencoderConfig
 from kinema.encoders.embedded import PatchPCA, PatchPCAConfig, WordTextConfig, WordTextEncoder
 from kinema.model import Model, SamplingDefaults, TrainedOn
 from kinema.nn import STDiT2, STDiT2Config
@@ -131,6 +131,6 @@ def test_the_preset_published_guides_three_channels(model: Model) -> None:
 
 
 def test_latents_of_compressed_time() -> None:
-    autoencoder = TemporalAutoencoder(TemporalAutoencoderConfig())
+    autoencoder = CausalAutoencoder(CausalAutoencoderConfig())
     for frames, latent in ((1, 1), (17, 5), (18, 6)):
         assert replace(SHAPE, frames=frames).latent_shape(autoencoder) == (16, latent, 4, 6)

@@ -31,7 +31,7 @@ from kinema.encoders.folder import open_autoencoder, open_text_encoder, store_au
 from kinema.encoders.protocols import Autoencoder, TextEncoder
 from kinema.errors import CheckpointError
 from kinema.files import write_text
-from kinema.nn import NetworkConfig, STDiT2, STDiT2Config, build_network
+from kinema.nn import STDiT2, STDiT2Config, build_network
 
 _MODEL, _NETWORK, _AVERAGE, _VAE, _TEXT = "model.toml", "network", "ema", "vae", "text_encoder"
 _CONFIG, _TENSORS = "config.json", "model.safetensors"
@@ -163,7 +163,7 @@ def _fill(folder: Path, network: Path, model: Model, ema: bool) -> None:
         fill_module(model.text_encoder, read_tensors(text), str(text))
 
 
-def network_config(folder: Path) -> NetworkConfig:
+def network_config(folder: Path) -> STDiT2Config:
     """The config of a model folder's network."""
     return _network_config(folder / _read_record(folder)["network"]["folder"] / _CONFIG)
 
@@ -185,7 +185,7 @@ def _process(record: Mapping[str, Any], source: str) -> Process:
             raise CheckpointError(f"{source}: unknown process kind {kind!r}; known are iddpm, rectified-flow")
 
 
-def _network_config(path: Path) -> NetworkConfig:
+def _network_config(path: Path) -> STDiT2Config:
     record = read_json(path)
     match record.pop("kind", ""):
         case "stdit2":

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from kinema.encoders.autoencoder_kl import (
+    CausalAutoencoder,
+    CausalAutoencoderConfig,
     FrameAutoencoder,
     FrameAutoencoderConfig,
-    TemporalAutoencoder,
-    TemporalAutoencoderConfig,
 )
 from kinema.encoders.protocols import training_latents
 from kinema.errors import CheckpointError
@@ -21,11 +21,11 @@ def frames(published_encoders: Path) -> FrameAutoencoder:
 
 
 @pytest.fixture
-def temporal(published_encoders: Path) -> TemporalAutoencoder:
-    config = TemporalAutoencoderConfig(
+def temporal(published_encoders: Path) -> CausalAutoencoder:
+    config = CausalAutoencoderConfig(
         source=str(published_encoders / "cogvideox"), subfolder="", latent_channels=6
     )
-    return TemporalAutoencoder(config)
+    return CausalAutoencoder(config)
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -53,14 +53,14 @@ def test_training_draws_and_generation_does_not(frames: FrameAutoencoder) -> Non
 
 @pytest.mark.parametrize(("count", "latent", "decoded"), [(1, 1, 1), (5, 2, 5), (8, 3, 9), (13, 4, 13)])
 def test_time_is_compressed_four_times(
-    temporal: TemporalAutoencoder, count: int, latent: int, decoded: int
+    temporal: CausalAutoencoder, count: int, latent: int, decoded: int
 ) -> None:
     latents = temporal.encode(noise(1, 3, count, 16, 20))
     assert latents.shape == (1, 6, latent, 2, 2)
     assert temporal.decode(latents).shape == (1, 3, decoded, 16, 16)
 
 
-def test_an_unfilled_latent_frame_repeats_the_last_frame(temporal: TemporalAutoencoder) -> None:
+def test_an_unfilled_latent_frame_repeats_the_last_frame(temporal: CausalAutoencoder) -> None:
     video = noise(1, 3, 7, 16, 16)
     filled = torch.cat([video, video[:, :, -1:], video[:, :, -1:]], dim=2)
     assert torch.equal(temporal.encode(video), temporal.encode(filled))
@@ -69,7 +69,7 @@ def test_an_unfilled_latent_frame_repeats_the_last_frame(temporal: TemporalAutoe
     torch.testing.assert_close(temporal.decode(own * 1.15258426), temporal.part.decode(own).sample)
 
 
-def test_training_draws_through_time_as_well(temporal: TemporalAutoencoder) -> None:
+def test_training_draws_through_time_as_well(temporal: CausalAutoencoder) -> None:
     video = noise(2, 3, 5, 16, 16)
     drawn = training_latents(temporal, video, [1, 2])
     assert torch.equal(drawn, training_latents(temporal, video, [1, 2]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,13 +16,11 @@ from kinema.nn.video_unet import VideoConditioning
 FRAMES, CLIPS = 5, 2
 
 
-@pytest.fixture(scope="module")
-def image_network():
-    torch.manual_seed(0)
+def image_unet(*channels):
     return UNet2DConditionModel(
         in_channels=4,
         out_channels=4,
-        block_out_channels=(32, 32, 64),
+        block_out_channels=channels,
         layers_per_block=1,
         cross_attention_dim=48,
         attention_head_dim=(4, 4, 8),
@@ -29,6 +28,12 @@ def image_network():
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
     ).eval()
+
+
+@pytest.fixture(scope="module")
+def image_network():
+    torch.manual_seed(0)
+    return image_unet(32, 32, 64)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +71,26 @@ def test_every_frame_is_the_image_networks(image_network, folder, channels, mix,
         expected = per_frame(image_network, latents, timesteps, conditioning.tokens)
         got = network(latents, timesteps, conditioning)
     assert (got - expected).abs().max() <= 2e-6 * max(1.0, expected.abs().max().item())
+
+
+@pytest.mark.parametrize(("seed", "side", "width"), [(1, 8, 32), (2, 16, 64), (3, 8, 192)])
+def test_the_difference_is_rounding(tmp_path, seed, side, width):
+    torch.manual_seed(seed)
+    image_network = image_unet(width, width, 2 * width)
+    image_network.save_pretrained(tmp_path)
+    network = inflate(tmp_path).eval()
+    latents, timesteps, conditioning = inputs()
+    latents = latents[..., :side]
+    with torch.no_grad():
+        single = network(latents, timesteps, conditioning)
+        expected_single = per_frame(image_network, latents, timesteps, conditioning.tokens)
+        image_network.double()
+        tokens = conditioning.tokens.double()
+        got = network.double()(latents.double(), timesteps, replace(conditioning, tokens=tokens))
+        expected = per_frame(image_network, latents.double(), timesteps, tokens)
+    scale = expected.abs().max().item()
+    assert (got - expected).abs().max() <= 1e-14 * scale
+    assert (single - expected_single).abs().max() <= 2e-6 * scale
 
 
 def test_random_initialisation_differs(image_network, folder):

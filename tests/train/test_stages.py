@@ -17,7 +17,7 @@ from kinema.dataset.buckets import BucketRule
 from kinema.dataset.plan import make_plan
 from kinema.dataset.presets import STAGES
 from kinema.diffusion.masking import MaskConfig
-from kinema.encoders.autoencoder_kl import FrameAutoencoderConfig, TemporalAutoencoderConfig
+from kinema.encoders.autoencoder_kl import CausalAutoencoderConfig, FrameAutoencoderConfig
 from kinema.encoders.text import T5Config
 from kinema.errors import ConfigError, DatasetError, Interrupted
 from kinema.model import load_model
@@ -174,7 +174,7 @@ def test_training_on_published_encoders(
 def test_training_in_compressed_time(
     squares: Path, small_run: TrainConfig, tmp_path: Path, published_encoders: Path
 ) -> None:
-    temporal = TemporalAutoencoderConfig(
+    temporal = CausalAutoencoderConfig(
         source=str(published_encoders / "cogvideox"), subfolder="", latent_channels=6
     )
     config = replace(small_run, autoencoder=temporal, steps=1, save_every=1)

@@ -91,8 +91,6 @@ def convert_open_sora(path: Path, out: Path, config: OpenSoraConfig) -> dict[str
 def export_open_sora(model_folder: Path, out: Path, *, ema: bool = True) -> dict[str, Any]:
     """Write a model's network as config.json and model.safetensors, as Open-Sora 1.1 reads them."""
     config = network_config(model_folder)
-    if not isinstance(config, STDiT2Config):
-        raise CheckpointError(f"{model_folder} holds no ST-DiT-2, the only network of this layout")
     record = public_record(config)
     averaged = model_folder / "ema" / "network.safetensors"
     file = averaged if ema and averaged.is_file() else model_folder / "network" / TENSORS

@@ -117,8 +117,13 @@ def from_original(state: Mapping[str, Tensor], config: VideoUNetConfig) -> dict[
     return {key_map[key]: value for key, value in state.items()}
 
 
-def config_from_diffusers(config: Mapping[str, Any]) -> VideoUNetConfig:
-    """Our config from the config.json of diffusers' UNetSpatioTemporalConditionModel."""
+def config_from_diffusers(
+    config: Mapping[str, Any], conditions: tuple[Condition, ...] | None = None
+) -> VideoUNetConfig:
+    """Our config from the config.json of diffusers' UNetSpatioTemporalConditionModel.
+
+    It names no conditions: three are fps, motion and augmentation, any others must be given.
+    """
     blocks = tuple(config.get("down_block_types", (_DOWN[1],) * 3 + (_DOWN[0],)))
     unknown = set(blocks) - set(_DOWN)
     if unknown:
@@ -126,7 +131,7 @@ def config_from_diffusers(config: Mapping[str, Any]) -> VideoUNetConfig:
     width = int(config.get("addition_time_embed_dim", 256))
     total = int(config.get("projection_class_embeddings_input_dim", 768))
     channels = tuple(config.get("block_out_channels", (320, 640, 1280, 1280)))
-    return VideoUNetConfig(
+    return _checked_config(
         in_channels=int(config.get("in_channels", 8)),
         out_channels=int(config.get("out_channels", 4)),
         channels=channels,
@@ -135,19 +140,26 @@ def config_from_diffusers(config: Mapping[str, Any]) -> VideoUNetConfig:
         attention=tuple(block == _DOWN[1] for block in blocks),
         transformer_depth=_single(config, "transformer_layers_per_block", 1),
         context_width=_single(config, "cross_attention_dim", 1024),
-        conditions=_conditions(total, width),
+        conditions=_conditions(total, width, conditions),
     )
 
 
-def _conditions(total: int, width: int) -> tuple[Condition, ...]:
-    named = image_to_video_conditions(width)
-    if total == sum(condition.width for condition in named):
-        return named
-    if total % width:
+def _checked_config(**sizes: Any) -> VideoUNetConfig:  # noqa: ANN401 (what the file holds)
+    try:
+        return VideoUNetConfig(**sizes)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"config.json does not describe a video UNet: {error}") from error
+
+
+def _conditions(total: int, width: int, named: tuple[Condition, ...] | None) -> tuple[Condition, ...]:
+    given = image_to_video_conditions(width) if named is None else named
+    if total != sum(condition.width for condition in given):
         raise CheckpointError(
-            f"projection_class_embeddings_input_dim {total} is no multiple of addition_time_embed_dim {width}"
+            f"projection_class_embeddings_input_dim is {total}, addition_time_embed_dim {width}; "
+            f"the conditions {', '.join(condition.name for condition in given)} are "
+            f"{sum(condition.width for condition in given)} wide together: give this network's `conditions`"
         )
-    return tuple(Condition(name=f"condition_{index}", width=width) for index in range(total // width))
+    return given
 
 
 def _single(config: Mapping[str, Any], key: str, default: int) -> int:
@@ -186,9 +198,11 @@ def config_to_diffusers(config: VideoUNetConfig, frames: int = 25) -> dict[str, 
     }
 
 
-def load_video_unet(folder: Path, *, dtype: torch.dtype = torch.float32) -> VideoUNet:
+def load_video_unet(
+    folder: Path, *, dtype: torch.dtype = torch.float32, conditions: tuple[Condition, ...] | None = None
+) -> VideoUNet:
     """The network from a released `unet` folder: config.json and safetensors, sharded or not, also fp16."""
-    config = config_from_diffusers(_read_json(folder / "config.json"))
+    config = config_from_diffusers(_read_json(folder / "config.json"), conditions)
     with torch.device("meta"):
         network = VideoUNet(config)
     state = {key: value.to(dtype) for key, value in read_weights(folder).items()}
@@ -222,7 +236,10 @@ def _weight_files(folder: Path) -> list[Path]:
             return [single]
         index = folder / f"diffusion_pytorch_model.safetensors.index{variant}.json"
         if index.is_file():
-            return [folder / name for name in sorted(set(_read_json(index)["weight_map"].values()))]
+            shards = _read_json(index).get("weight_map")
+            if not isinstance(shards, dict):
+                raise CheckpointError(f"{index} has no weight_map; download it again")
+            return [folder / name for name in sorted(set(shards.values()))]
     raise CheckpointError(
         f"{folder} has no diffusion_pytorch_model.safetensors; expected the unet folder of a released model"
     )
@@ -313,10 +330,13 @@ def config_from_image_network(config: Mapping[str, Any]) -> VideoUNetConfig:
     blocks = config.get("down_block_types", [])
     if not blocks or set(blocks) - set(known):
         raise CheckpointError(f"down_block_types must be of {sorted(known)}, got {blocks}")
+    lacking = {"block_out_channels", "in_channels", "out_channels"} - config.keys()
+    if lacking:
+        raise CheckpointError(f"config.json of the image network lacks {', '.join(sorted(lacking))}")
     channels = tuple(config["block_out_channels"])
     # The published configs call the number of heads attention_head_dim.
     heads_key = "num_attention_heads" if config.get("num_attention_heads") else "attention_head_dim"
-    return VideoUNetConfig(
+    return _checked_config(
         in_channels=int(config["in_channels"]),
         out_channels=int(config["out_channels"]),
         channels=channels,
@@ -332,5 +352,7 @@ def diffusers_network(config: VideoUNetConfig) -> nn.Module:
     """diffusers' own class of the same sizes, with random weights."""
     from diffusers import UNetSpatioTemporalConditionModel
 
-    network: nn.Module = UNetSpatioTemporalConditionModel.from_config(config_to_diffusers(config))
+    network: nn.Module = UNetSpatioTemporalConditionModel.from_config(  # type: ignore[no-untyped-call]
+        config_to_diffusers(config)
+    )
     return network

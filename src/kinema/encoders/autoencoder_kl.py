@@ -41,7 +41,7 @@ class FrameAutoencoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TemporalAutoencoderConfig:
+class CausalAutoencoderConfig:
     """A causal autoencoder of video, CogVideoX's: 1 + 4 k frames are 1 + k latent frames."""
 
     kind: Literal["cogvideox"] = "cogvideox"
@@ -57,7 +57,7 @@ class TemporalAutoencoderConfig:
         _check_sizes(self)
 
 
-PretrainedAutoencoderConfig = FrameAutoencoderConfig | TemporalAutoencoderConfig
+PretrainedAutoencoderConfig = FrameAutoencoderConfig | CausalAutoencoderConfig
 
 
 class FrameAutoencoder(Pretrained):
@@ -104,10 +104,10 @@ class FrameAutoencoder(Pretrained):
         return mean, deviation
 
 
-class TemporalAutoencoder(Pretrained):
+class CausalAutoencoder(Pretrained):
     """`AutoencoderKLCogVideoX`. A video that does not fill its latent frames has its last frame repeated."""
 
-    def __init__(self, config: TemporalAutoencoderConfig) -> None:
+    def __init__(self, config: CausalAutoencoderConfig) -> None:
         super().__init__(lambda: _load(config, "AutoencoderKLCogVideoX"))
         self.config = config
 
@@ -156,7 +156,7 @@ class TemporalAutoencoder(Pretrained):
         return torch.cat([one.mean for one in spread]), torch.cat([one.std for one in spread])
 
 
-PretrainedAutoencoder = FrameAutoencoder | TemporalAutoencoder
+PretrainedAutoencoder = FrameAutoencoder | CausalAutoencoder
 
 
 def open_pretrained(config: PretrainedAutoencoderConfig) -> PretrainedAutoencoder:
@@ -164,8 +164,8 @@ def open_pretrained(config: PretrainedAutoencoderConfig) -> PretrainedAutoencode
     match config:
         case FrameAutoencoderConfig():
             return FrameAutoencoder(config)
-        case TemporalAutoencoderConfig():
-            return TemporalAutoencoder(config)
+        case CausalAutoencoderConfig():
+            return CausalAutoencoder(config)
 
 
 def _check_sizes(config: PretrainedAutoencoderConfig) -> None:

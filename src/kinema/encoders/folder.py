@@ -20,11 +20,17 @@ from kinema.checkpoint import (
     write_json,
     write_tensors,
 )
+from kinema.encoders.autoencoder import (
+    CLASS_NAME,
+    TemporalAutoencoder,
+    load_temporal_autoencoder,
+    save_temporal_autoencoder,
+)
 from kinema.encoders.autoencoder_kl import (
+    CausalAutoencoder,
+    CausalAutoencoderConfig,
     FrameAutoencoder,
     FrameAutoencoderConfig,
-    TemporalAutoencoder,
-    TemporalAutoencoderConfig,
 )
 from kinema.encoders.embedded import PatchPCA, PatchPCAConfig, WordTextConfig, WordTextEncoder
 from kinema.encoders.protocols import Autoencoder, TextEncoder
@@ -32,14 +38,14 @@ from kinema.encoders.text import T5Config, T5TextEncoder
 from kinema.errors import CheckpointError
 
 _CONFIG, _TENSORS, _VOCABULARY = "config.json", "model.safetensors", "vocabulary.json"
-Referenced = FrameAutoencoderConfig | TemporalAutoencoderConfig | T5Config
+Referenced = FrameAutoencoderConfig | CausalAutoencoderConfig | T5Config
 Record = Mapping[str, Any]
 
 
 def store_autoencoder(model_folder: Path, name: str, autoencoder: Autoencoder) -> dict[str, Any]:
     """What model.toml says of the autoencoder; an embedded one is written to the folder `name`."""
     match autoencoder:
-        case FrameAutoencoder() | TemporalAutoencoder():
+        case FrameAutoencoder() | CausalAutoencoder():
             return reference(autoencoder.config, model_folder)
         case _:
             save_autoencoder(model_folder / name, autoencoder)
@@ -54,7 +60,7 @@ def open_autoencoder(model_folder: Path, record: Record) -> Autoencoder:
         case "frame-kl":
             return FrameAutoencoder(_located(FrameAutoencoderConfig, record, model_folder))
         case "cogvideox":
-            return TemporalAutoencoder(_located(TemporalAutoencoderConfig, record, model_folder))
+            return CausalAutoencoder(_located(CausalAutoencoderConfig, record, model_folder))
         case kind:
             raise CheckpointError(
                 f"{model_folder}: unknown autoencoder kind {kind!r}; known are frame-kl, cogvideox"
@@ -105,13 +111,17 @@ def save_autoencoder(folder: Path, autoencoder: Autoencoder) -> None:
     match autoencoder:
         case PatchPCA():
             _save(folder, as_record(autoencoder.config), autoencoder)
+        case TemporalAutoencoder():
+            save_temporal_autoencoder(folder, autoencoder)
         case _:
             raise TypeError(f"no folder form for {type(autoencoder).__name__}")
 
 
 def load_autoencoder(folder: Path) -> Autoencoder:
-    """Read an embedded autoencoder's folder."""
+    """Read an autoencoder's folder: kinema's own, or the `vae` of a released video model."""
     kind, record, source = _kind_of(folder)
+    if record.get("_class_name") == CLASS_NAME:
+        return load_temporal_autoencoder(folder)
     match kind:
         case "patch-pca":
             autoencoder = PatchPCA(from_record(PatchPCAConfig, record, source))

@@ -18,6 +18,8 @@ from kinema.nn.unet_blocks import (
     SpatioTemporalResBlock,
     SpatioTemporalTransformer,
     Upsample,
+    frame_layout,
+    image_layout,
     run,
     sinusoid,
 )
@@ -250,10 +252,8 @@ class VideoUNet(nn.Module):
         if channels != self.config.in_channels:
             raise ValueError(f"expected {self.config.in_channels} input channels, got {channels}")
         context = self._context(batch, frames, c_noise, conditioning)
-        features = rearrange(latents, "b c t h w -> (b t) c h w").contiguous(
-            memory_format=torch.channels_last
-        )
-        features = self.conv_in(features)
+        features = image_layout(rearrange(latents, "b c t h w -> (b t) c h w"))
+        features = frame_layout(self.conv_in(features))
         skips = [features]
         for down in self.down_blocks:
             features, new = down(features, context)
@@ -261,7 +261,7 @@ class VideoUNet(nn.Module):
         features = self.mid_block(features, context)
         for up in self.up_blocks:
             features = up(features, skips, context)
-        features = self.conv_out(group_norm_silu(features, self.conv_norm_out))
+        features = self.conv_out(group_norm_silu(image_layout(features), self.conv_norm_out))
         output: Tensor = rearrange(features, "(b t) c h w -> b c t h w", t=frames)
         return output
 
@@ -279,11 +279,14 @@ class VideoUNet(nn.Module):
             raise ValueError(
                 f"expected tokens ({batch}, ..., {self.config.context_width}), got {tuple(tokens.shape)}"
             )
+        if tokens.ndim == 4 and tokens.shape[1] != frames:
+            raise ValueError(f"{tokens.shape[1]} frames of tokens, {frames} of latents")
         return FrameContext(
             frames=frames,
             embedding=nn.functional.silu(rearrange(embedding, "b t d -> (b t) d")),
             tokens=tokens,
             image_only=image_only,
+            all_images=image_only is not None and bool(image_only.all()),
         )
 
     def _embed_conditions(self, values: Float[Tensor, "b t n"]) -> Float[Tensor, "b t d"]:

@@ -12,10 +12,10 @@ from kinema.dataset.config import DataConfig
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.masking import MaskConfig
 from kinema.diffusion.processes import Process
-from kinema.encoders.autoencoder_kl import FrameAutoencoderConfig, TemporalAutoencoderConfig
+from kinema.encoders.autoencoder_kl import CausalAutoencoderConfig, FrameAutoencoderConfig
 from kinema.encoders.embedded import PatchPCAConfig, WordTextConfig
 from kinema.encoders.text import T5Config
-from kinema.nn import NetworkConfig, STDiT2Config
+from kinema.nn import STDiT2Config
 from kinema.train.optim import MuonConfig, OptimConfig, ScheduleConfig
 
 
@@ -51,7 +51,7 @@ def _small_process() -> IDDPMConfig:
     return IDDPMConfig(prediction="clean", learned_variance=False)
 
 
-AutoencoderConfig = PatchPCAConfig | FrameAutoencoderConfig | TemporalAutoencoderConfig
+AutoencoderConfig = PatchPCAConfig | FrameAutoencoderConfig | CausalAutoencoderConfig
 TextEncoderConfig = WordTextConfig | T5Config
 
 
@@ -91,7 +91,7 @@ class TrainConfig:
     is then their sum. `gradient_checkpointing` computes each block twice to keep less in memory.
     """
 
-    network: NetworkConfig = field(default_factory=_small_network)
+    network: STDiT2Config = field(default_factory=_small_network)
     process: Process = field(default_factory=_small_process)
     autoencoder: AutoencoderConfig = field(default_factory=lambda: PatchPCAConfig(whitening=0.5))
     text_encoder: TextEncoderConfig = field(default_factory=lambda: WordTextConfig(width=64))
