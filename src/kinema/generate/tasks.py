@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from kinema.denoiser import Given, VideoShape
+from kinema.encoders.latent_frames import latent_frames
 from kinema.encoders.protocols import Autoencoder
 from kinema.errors import ConfigError
 from kinema.shapes import Size
@@ -74,7 +75,7 @@ def _first_frame(image: Path, autoencoder: Autoencoder, shape: VideoShape) -> Gi
     if isinstance(autoencoder, nn.Module):
         video = video.to(next(autoencoder.buffers()).device)
     first = autoencoder.encode(video)
-    count = -(-shape.frames // autoencoder.temporal_factor)
+    count = latent_frames(shape.frames, autoencoder.temporal_factor)
     latents = first.new_zeros(*first.shape[:2], count, *first.shape[3:])
     latents[:, :, :1] = first
     denoise_mask = torch.ones(1, count, dtype=torch.bool, device=first.device)
