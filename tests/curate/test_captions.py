@@ -71,3 +71,14 @@ def test_broken_inputs_name_the_file_and_the_mend(tmp_path: Path) -> None:
     (tmp_path / "wrong.csv").write_text("file,caption\n")
     with pytest.raises(DatasetError, match="needs the columns path and text"):
         CaptionSource(CaptionConfig(table=str(tmp_path / "wrong.csv")))
+
+
+def test_a_row_with_seconds_is_for_the_clips_inside(tmp_path: Path) -> None:
+    table = tmp_path / "captions.csv"
+    table.write_text("path,text,start_s,end_s\na.mp4,first,0,2\na.mp4,second,2,\na.mp4,always,,\n")
+    source = CaptionSource(CaptionConfig(table=str(table)))
+    texts = [[c.text for c in source.captions(tmp_path / "a.mp4", middle_s=at)] for at in (1.0, 2.0, 9.0)]
+    assert texts == [["first", "always"], ["second", "always"], ["second", "always"]]
+    table.write_text("path,text,start_s\na.mp4,first,soon\n")
+    with pytest.raises(DatasetError, match=r"captions.csv, line 2: start_s and end_s are seconds"):
+        CaptionSource(CaptionConfig(table=str(table)))
