@@ -13,7 +13,10 @@ from kinema.cli import main
 from kinema.cli.commands import app
 from kinema.errors import Interrupted, OutputError
 
-COMMANDS = ["curate", "plan", "train", "generate", "animate", "demo", "evaluate", "arena"]
+COMMANDS = [
+    *("curate", "filter", "report", "caption", "plan", "train"),
+    *("generate", "animate", "demo", "evaluate", "arena"),
+]
 HEAVY = ["torch", "av", "cv2", "pyarrow", "pydantic", "numpy", "duckdb", "transformers"]
 
 

@@ -6,8 +6,8 @@ import pytest
 from kinema.dataset.buckets import BucketRule
 from kinema.dataset.config import DataConfig
 from kinema.demo.comparison import chosen_clips, psnr
-from kinema.demo.page import loss_curve
 from kinema.manifest import Clip
+from kinema.page.charts import loss_curve
 
 
 def clip(name: str, source: str, duration_s: float, kept: bool = True) -> Clip:
