@@ -12,13 +12,20 @@ from kinema.video.small_frames import averaged
 from kinema.video.writer import write_video
 
 
+def soft(channels: int) -> np.ndarray:
+    """Sampling of chroma hardly matters."""
+    noise = cv2.GaussianBlur(np.random.default_rng(0).normal(size=(180, 320, channels)), (0, 0), 12)
+    return np.clip(128 + 45 * noise / noise.std(), 0, 255).astype(np.uint8)
+
+
+def written(path: Path, frame: np.ndarray) -> Path:
+    write_video(path, np.stack([frame] * 3), fps=25)
+    return path
+
+
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """Soft colours all over: sampling of chroma hardly matters."""
-    noise = cv2.GaussianBlur(np.random.default_rng(0).normal(size=(180, 320, 3)), (0, 0), 12)
-    frame = np.clip(128 + 45 * noise / noise.std(), 0, 255).astype(np.uint8)
-    write_video(tmp_path / "clip.mp4", np.stack([frame] * 3), fps=25)
-    return tmp_path / "clip.mp4"
+    return written(tmp_path / "clip.mp4", soft(3))
 
 
 def test_the_quick_path_gives_the_pixels_of_the_careful_one(clip: Path) -> None:
@@ -26,14 +33,20 @@ def test_the_quick_path_gives_the_pixels_of_the_careful_one(clip: Path) -> None:
     with open_source(clip) as reader:
         picture = next(reader.pictures())
         careful, quick = picture.rgb(size), picture.small(size)
-        luma = picture.small(size, grey=True)
     assert quick.shape == careful.shape
-    assert luma.shape == (45, 80, 1)
     apart = quick.astype(int) - careful
     assert np.abs(apart).mean() < 6
     assert np.abs(apart.mean(axis=(0, 1))).max() < 3
-    grey = cv2.cvtColor(careful, cv2.COLOR_RGB2GRAY).astype(int)
-    assert np.abs(luma[..., 0] - grey).mean() < 3
+
+
+def test_luma_is_the_grey_of_a_grey_picture(tmp_path: Path) -> None:
+    path = written(tmp_path / "grey.mp4", np.repeat(soft(2)[..., :1], 3, axis=2))
+    size = Size(height=45, width=80)
+    with open_source(path) as reader:
+        picture = next(reader.pictures())
+        luma, careful = picture.small(size, grey=True), picture.rgb(size)
+    assert luma.shape == (45, 80, 1)
+    assert np.abs(luma.astype(int) - careful).mean() < 2.5
 
 
 def test_a_size_near_the_sources_takes_the_careful_path(clip: Path) -> None:
