@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from kinema.denoiser import VideoShape
+from kinema.diffusion.iddpm import IDDPMConfig
+from kinema.diffusion.processes import Process
+from kinema.diffusion.rectified_flow import RectifiedFlowConfig
 from kinema.errors import CheckpointError, ConfigError
 from kinema.generate.pipeline import GenerateConfig, generate, latents_hash
 from kinema.generate.tasks import ImageToVideo, TextToImage, given_of
@@ -129,3 +132,27 @@ def test_the_hash_is_of_values() -> None:
     latents = torch.arange(8.0).reshape(1, 2, 1, 2, 2)
     assert latents_hash(latents) == latents_hash(latents.double())
     assert latents_hash(latents) != latents_hash(latents + 1)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "heun", "dpmpp-2m"])
+@pytest.mark.parametrize("schedule", ["respaced", "karras"])
+def test_every_sampler_makes_video(model: Path, tmp_path: Path, sampler: str, schedule: str) -> None:
+    record = make(model, tmp_path / "a.mp4", sampler=sampler, schedule=schedule)
+    assert (record["sampler"], record["schedule"]) == (sampler, schedule)
+    assert probe(tmp_path / "a.mp4").frames == 4
+    ancestral = make(model, tmp_path / "b.mp4")
+    assert ancestral["sampler"] == "ancestral"
+    assert record["latents_sha256"] != ancestral["latents_sha256"]
+
+
+@pytest.mark.parametrize("process", [RectifiedFlowConfig(), IDDPMConfig(timesteps="speed")])
+def test_other_processes_train_and_generate(
+    squares: Path, small_run: TrainConfig, tmp_path: Path, process: Process
+) -> None:
+    summary = train(replace(small_run, steps=3, process=process), squares, tmp_path / "run")
+    assert summary["last_loss"] > 0
+    record = make(tmp_path / "run", tmp_path / "a.mp4")
+    assert record["sampler"] == ("euler" if isinstance(process, RectifiedFlowConfig) else "ancestral")
+    if isinstance(process, RectifiedFlowConfig):
+        with pytest.raises(ConfigError, match="no ancestral sampler"):
+            make(tmp_path / "run", tmp_path / "b.mp4", sampler="ancestral")

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from kinema import __version__
 from kinema.checkpoint import as_record, write_json
-from kinema.denoiser import VideoShape, sample_latents
+from kinema.denoiser import Sampler, VideoShape, default_sampler, sample_latents
+from kinema.diffusion.iddpm import IDDPMConfig
+from kinema.diffusion.processes import Schedule
 from kinema.errors import ConfigError
 from kinema.files import writable_folder
 from kinema.generate.tasks import ImageToVideo, Task, TextToImage, TextToVideo, frames_of, given_of
@@ -34,7 +36,10 @@ _NAMES = {TextToVideo: "text-to-video", TextToImage: "text-to-image", ImageToVid
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
-    """One video or image. What is None is the model's own default (what it was trained on)."""
+    """One video or image. What is None is the model's own default (what it was trained on).
+
+    `schedule` says where a sampler other than the ancestral one has its steps.
+    """
 
     prompt: str
     image: Path | None = None
@@ -43,6 +48,8 @@ class GenerateConfig:
     width: int | None = None
     fps: float | None = None
     steps: int | None = None
+    sampler: Sampler | None = None
+    schedule: Schedule = "respaced"
     guidance_scale: float | None = None
     seed: int = 0
     ema: bool = True
@@ -84,6 +91,8 @@ def generate(model_folder: Path, config: GenerateConfig, out: Path, progress: Pr
         "image": None if config.image is None else _image_record(config.image),
         **as_record(shape),
         "steps": config.steps,
+        "sampler": config.sampler,
+        "schedule": config.schedule,
         "guidance_scale": config.guidance_scale,
         "seed": config.seed,
         "ema": config.ema,
@@ -106,7 +115,7 @@ def _sample(
     """Latents, and the video they decode to."""
     assert config.steps is not None
     assert config.guidance_scale is not None
-    progress.stage("generate", config.steps)
+    progress.stage("generate", config.steps * 2 - 1 if config.sampler == "heun" else config.steps)
     with _repeatable(), torch.inference_mode():
         latents = sample_latents(
             model,
@@ -114,6 +123,8 @@ def _sample(
             shape,
             steps=config.steps,
             guidance_scale=config.guidance_scale,
+            sampler=config.sampler,
+            schedule=config.schedule,
             generator=torch.Generator(model.device).manual_seed(config.seed),
             given=given_of(task, model.autoencoder, shape),
             on_step=progress.advance,
@@ -125,7 +136,9 @@ def _resolved(config: GenerateConfig, model: Model) -> GenerateConfig:
     """The model's defaults in place of None; how many frames is for the task to say."""
     defaults = {name: value for name, value in as_record(model.sampling).items() if name != "frames"}
     missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
-    resolved = replace(config, **missing)
+    resolved = replace(config, **missing, sampler=config.sampler or default_sampler(model))
+    if resolved.sampler == "ancestral" and not isinstance(model.process, IDDPMConfig):
+        raise ConfigError("this model is a flow and has no ancestral sampler; use euler, heun or dpmpp-2m")
     if resolved.steps is not None and resolved.steps > model.process.steps:
         raise ConfigError(f"steps must be at most {model.process.steps} for this model, got {resolved.steps}")
     return resolved
