@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kinema.diffusion.guidance import guide, split_pair
 from kinema.diffusion.iddpm import denoised_from_output, network_latents, tables, timestep_from_sigma
-from kinema.diffusion.protocols import Denoise, Denoised
+from kinema.diffusion.protocols import Denoise, Denoised, Draw
 from kinema.diffusion.samplers import sample_ancestral
 from kinema.encoders.protocols import Autoencoder, EncodedText
 from kinema.model import Model
@@ -36,10 +36,13 @@ class VideoShape:
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """Clean latents of the frames that are not generated; `denoise_mask` is False there."""
+    """Clean latents of the frames that are not generated; `denoise_mask` is False (or 0) there.
+
+    A value between 0 and 1 edits the frame: it begins as given, noised to that share of the steps.
+    """
 
     latents: Float[Tensor, "b c t h w"]
-    denoise_mask: Bool[Tensor, "b t"]
+    denoise_mask: Bool[Tensor, "b t"] | Float[Tensor, "b t"]
 
 
 def condition(text: EncodedText, shape: VideoShape, fps: Float[Tensor, " b"] | None = None) -> Conditioning:
@@ -89,29 +92,42 @@ def _denoise_mask(sigma: Float[Tensor, "b t"]) -> Bool[Tensor, "b t"] | None:
 
 def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     model: Model,
-    prompt: str,
+    prompt: str | Sequence[str],
     shape: VideoShape,
     *,
     steps: int,
     guidance_scale: float,
-    generator: torch.Generator,
+    generator: torch.Generator | Sequence[torch.Generator],
     given: Given | None = None,
     on_step: Callable[[], None] | None = None,
-) -> Float[Tensor, "1 c t h w"]:
-    """Latents of one clip. Given frames come back exactly as they are."""
-    conditioning = condition(model.text_encoder.encode([prompt]), shape).to(model.device)
+) -> Float[Tensor, "b c t h w"]:
+    """Latents of a clip for each prompt. Given frames come back exactly as they are.
+
+    A generator for each prompt: what becomes of it does not depend on its neighbours in the batch.
+    """
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
+    conditioning = condition(model.text_encoder.encode(prompts), shape).to(model.device)
     denoise = build_denoise(model, conditioning, guidance_scale=guidance_scale)
-    noise = torch.randn(
-        (1, *shape.latent_shape(model.autoencoder)), generator=generator, device=generator.device
-    )
+    draw = _rows(generators, shape.latent_shape(model.autoencoder), model.device)
     return sample_ancestral(
         denoise if on_step is None else _counted(denoise, on_step),
-        noise.to(model.device),
+        draw(),
         tables(model.process, steps).to(model.device),
-        generator,
+        draw,
         denoise_mask=None if given is None else given.denoise_mask,
         given=None if given is None else given.latents,
     )
+
+
+def _rows(generators: Sequence[torch.Generator], shape: Sequence[int], device: torch.device) -> Draw:
+    """Standard normal rows, each from its own generator."""
+
+    def draw() -> Float[Tensor, "b c t h w"]:
+        rows = [torch.randn(*shape, generator=item, device=item.device) for item in generators]
+        return torch.stack(rows).to(device)
+
+    return draw
 
 
 def _counted(denoise: Denoise, on_step: Callable[[], None]) -> Denoise:

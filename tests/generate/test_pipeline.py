@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +9,12 @@ import torch
 
 from kinema.denoiser import VideoShape
 from kinema.errors import CheckpointError, ConfigError
+from kinema.generate.conditioning import Reference, given_latents, lay
 from kinema.generate.pipeline import GenerateConfig, generate, latents_hash
-from kinema.generate.tasks import ImageToVideo, TextToImage, given_of
 from kinema.model import load_model
 from kinema.progress import Silent
-from kinema.train.config import TrainConfig
-from kinema.train.loop import train
 from kinema.video.reader import probe, read_frames
 from kinema.video.writer import write_image
-
-
-@pytest.fixture(scope="module")
-def model(squares: Path, small_run: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "run"
-    train(replace(small_run, steps=4), squares, folder)
-    return folder
 
 
 def make(model: Path, out: Path, **values: object) -> dict[str, object]:
@@ -69,7 +59,8 @@ def test_the_given_frame_is_kept(model: Path, tmp_path: Path) -> None:
     make(model, tmp_path / "a.mp4", image=tmp_path / "first.png", guidance_scale=3.0)
     loaded = load_model(model)
     shape = VideoShape(height=32, width=32, frames=4, fps=6.0)
-    given = given_of(ImageToVideo(image=tmp_path / "first.png", frames=4), loaded.autoencoder, shape)
+    cells = lay([Reference(path=tmp_path / "first.png")], {tmp_path / "first.png": 1}, 4)
+    given = given_latents(cells, loaded.autoencoder, shape)
     assert given is not None
     assert given.denoise_mask.tolist() == [[False, True, True, True]]
     expected = loaded.autoencoder.decode(given.latents)[0, :, 0].clamp(-1, 1)
@@ -79,7 +70,7 @@ def test_the_given_frame_is_kept(model: Path, tmp_path: Path) -> None:
 
 def test_text_gives_no_frames(model: Path) -> None:
     shape = VideoShape(height=32, width=32, frames=1, fps=6.0)
-    assert given_of(TextToImage(), load_model(model).autoencoder, shape) is None
+    assert given_latents((None,), load_model(model).autoencoder, shape) is None
 
 
 def test_sides_are_rounded_down_to_whole_cells(model: Path, tmp_path: Path) -> None:

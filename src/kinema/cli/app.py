@@ -11,6 +11,7 @@ from cyclopts import CycloptsError
 from cyclopts.exceptions import UnknownCommandError
 
 from kinema.cli import judging as _judging  # noqa: F401 - it adds its commands to the app
+from kinema.cli import making as _making  # noqa: F401 - so does this one
 from kinema.cli.commands import app
 from kinema.cli.terminal import tell
 from kinema.errors import Interrupted, KinemaError
@@ -22,6 +23,7 @@ DONE, INCOMPLETE, REFUSED, STOPPED = 0, 1, 2, 130
 GO_ON = {
     "curate": "run the same command again: finished sources are not read again",
     "train": "run the same command with --resume",
+    "generate": "run the same command again: files that are finished are not made again",
 }
 
 
