@@ -14,6 +14,7 @@ from kinema.cli.commands import app
 from kinema.errors import Interrupted, OutputError
 
 COMMANDS = ["curate", "plan", "train", "generate", "animate", "demo", "evaluate", "arena"]
+COMMANDS += ["extend", "connect", "edit", "interpolate"]
 HEAVY = ["torch", "av", "cv2", "pyarrow", "pydantic", "numpy", "duckdb", "transformers"]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from kinema.errors import ConfigError
-from kinema.generate.conditioning import Reference, frames_in, is_picture
+from kinema.generate.conditioning import Reference, frames_in, is_picture, lay
 from kinema.shapes import TimeGrid
 
 
@@ -162,6 +162,8 @@ def plan_of(task: Task, request: Request) -> Plan:
             plan = _edit(task, request)
         case Interpolate():
             plan = _interpolate(task, request)
+    for window in plan.windows:
+        lay(window.references, lengths, window.frames)  # finds now what does not fit
     return replace(plan, lengths=lengths)
 
 
