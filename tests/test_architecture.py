@@ -20,7 +20,7 @@ PYTHON = [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))]
 LAYERS = [
     {"errors"},
     {"shapes", "files", "progress"},
-    {"manifest", "checkpoint", "runlog"},
+    {"manifest", "checkpoint", "runlog", "page"},
     {"nn", "diffusion"},
     {"encoders", "video"},
     {"model"},

@@ -78,8 +78,8 @@ def test_nothing_usable(tmp_path: Path, refused, capsys: pytest.CaptureFixture[s
     ("arguments", "told"),
     [
         (
-            ["curate", "{footage}", "--out", "{out}", "--set", "filters.min_sid=3"],
-            'did you mean "filters.min_side"?',
+            ["curate", "{footage}", "--out", "{out}", "--set", "filters.side.mim=3"],
+            'did you mean "filters.side.min"?',
         ),
         (["plan", "--dataset", "{dataset}", "--set", "data.buckts=3"], 'did you mean "data.buckets"?'),
         (["train", "--dataset", "{dataset}", "--out", "{out}", "--set", "stepz=3"], 'did you mean "steps"?'),

@@ -35,10 +35,12 @@ def load_config(
     file: Path | None = None,
     overrides: Sequence[str] = (),
     flags: Mapping[str, object] | None = None,
+    base: Mapping[str, Any] | None = None,
 ) -> T:
     """The defaults of `kind`, then the file's keys, then each `key=value` of `overrides`; the last one wins.
 
-    `flags` are top-level keys that have flags of their own; None means that the flag was not given.
+    `flags` are top-level keys that have flags of their own; None means that the flag was not given. `base`
+    are settings of an earlier run, whole sections, that take the place of the defaults.
 
     Raises `ConfigError` with one line that names the file or the override, the key, and what would fit.
     """
@@ -47,7 +49,7 @@ def load_config(
     layers += [("--set", _parse_override(override)) for override in reversed(overrides)]
     if file is not None:
         layers.append((str(file), _read(file)))
-    table = _defaults(kind)
+    table = {**_defaults(kind), **(base or {})}
     for origin, layer in reversed(layers):
         _overlay(kind, table, layer, origin)
     root = create_model("Root", __config__=ConfigDict(extra="forbid", strict=True), config=(kind, ...))

@@ -33,3 +33,7 @@ class TrainingError(KinemaError):
 
 class Interrupted(KinemaError):  # noqa: N818 - a wish granted, not a fault
     """A run that was asked to stop, saved its state and can be resumed; says how."""
+
+
+class CaptionError(KinemaError):
+    """A captioner that gave no caption for one clip."""

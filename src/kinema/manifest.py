@@ -19,7 +19,7 @@ from kinema.files import atomic_path
 
 @dataclass(frozen=True, kw_only=True)
 class Caption:
-    """A clip's text. `kind` says how it was made (sidecar, filename, image, video, merged, human)."""
+    """A clip's text. `kind` says how it came: table, sidecar, filename, image, video, merged, measured."""
 
     text: str
     kind: str
@@ -75,6 +75,7 @@ class Clip:
     aspect_ratio: float
     duration_s: float
     motion_score: float | None = None
+    motion_direction: str | None = None
     camera_motion: str | None = None
     camera_confidence: float | None = None
     text_area: float | None = None
@@ -133,6 +134,7 @@ CLIP_SCHEMA = pa.schema(
         ("aspect_ratio", pa.float64()),
         ("duration_s", pa.float64()),
         ("motion_score", pa.float64()),
+        ("motion_direction", pa.string()),
         ("camera_motion", pa.string()),
         ("camera_confidence", pa.float64()),
         ("text_area", pa.float64()),
@@ -200,11 +202,16 @@ def _write_part(target: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> 
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
 
 
-def _read_parts(folder: Path, table: str) -> list[dict[str, Any]]:
+def require_dataset(folder: Path) -> None:
+    """Raise `DatasetError` when the folder is no dataset folder."""
     if not (folder / "dataset.toml").is_file():
         raise DatasetError(
             f"{folder} is not a dataset folder (no dataset.toml); "
             f"make one with: kinema curate FOOTAGE --out {folder}"
         )
+
+
+def _read_parts(folder: Path, table: str) -> list[dict[str, Any]]:
+    require_dataset(folder)
     parts = sorted((folder / table).glob("part-*.parquet"))
     return [row for part in parts for row in pq.read_table(part).to_pylist()]

@@ -13,8 +13,11 @@ from kinema.cli import main
 from kinema.cli.commands import app
 from kinema.errors import Interrupted, OutputError
 
-COMMANDS = ["curate", "plan", "train", "generate", "animate", "demo", "evaluate", "arena"]
-COMMANDS += ["extend", "connect", "edit", "interpolate"]
+COMMANDS = [
+    *("curate", "filter", "report", "caption", "plan", "train"),
+    *("generate", "animate", "demo", "evaluate", "arena"),
+    *("extend", "connect", "edit", "interpolate"),
+]
 HEAVY = ["torch", "av", "cv2", "pyarrow", "pydantic", "numpy", "duckdb", "transformers"]
 
 

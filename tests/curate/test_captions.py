@@ -7,6 +7,7 @@ import pytest
 
 from kinema.curate.captions import CaptionConfig, CaptionSource, filename_words
 from kinema.errors import DatasetError
+from kinema.manifest import Caption
 
 
 def texts(source: Path, **config: object) -> list[tuple[str, str]]:
@@ -71,3 +72,41 @@ def test_broken_inputs_name_the_file_and_the_mend(tmp_path: Path) -> None:
     (tmp_path / "wrong.csv").write_text("file,caption\n")
     with pytest.raises(DatasetError, match="needs the columns path and text"):
         CaptionSource(CaptionConfig(table=str(tmp_path / "wrong.csv")))
+
+
+def test_parts_kinds_and_makers_beside_the_source(tmp_path: Path) -> None:
+    rows = [
+        {"text": "a dog runs", "end_s": 5, "kind": "video", "model": "llava"},
+        {"start_s": 5, "captions": ["a dog sleeps", "a tired dog"]},
+    ]
+    (tmp_path / "dog.json").write_text(json.dumps({"captions": rows}))
+    (tmp_path / "dog.csv").write_text("text,start_s,kind\nit rains,3,image\n")
+    captions = CaptionSource(CaptionConfig()).captions
+    assert captions(tmp_path / "dog.mp4", 1.0) == (Caption(text="a dog runs", kind="video", model="llava"),)
+    assert [(item.text, item.kind) for item in captions(tmp_path / "dog.mp4", 6.0)] == [
+        ("a dog sleeps", "sidecar"),
+        ("a tired dog", "sidecar"),
+        ("it rains", "image"),
+    ]
+
+
+def test_a_csv_beside_the_source_may_be_about_something_else(tmp_path: Path) -> None:
+    (tmp_path / "dog.csv").write_text("frame,x,y\n1,2,3\n")
+    assert texts(tmp_path / "dog.mp4") == [("dog", "filename")]
+
+
+def test_times_beside_the_source_must_be_seconds(tmp_path: Path) -> None:
+    (tmp_path / "dog.json").write_text('{"text": "a dog", "start_s": "noon"}')
+    with pytest.raises(DatasetError, match=r"dog\.json: start_s and end_s are seconds, got 'noon'"):
+        texts(tmp_path / "dog.mp4")
+
+
+def test_a_row_with_seconds_is_for_the_clips_inside(tmp_path: Path) -> None:
+    table = tmp_path / "captions.csv"
+    table.write_text("path,text,start_s,end_s\na.mp4,first,0,2\na.mp4,second,2,\na.mp4,always,,\n")
+    source = CaptionSource(CaptionConfig(table=str(table)))
+    texts = [[c.text for c in source.captions(tmp_path / "a.mp4", middle_s=at)] for at in (1.0, 2.0, 9.0)]
+    assert texts == [["first", "always"], ["second", "always"], ["second", "always"]]
+    table.write_text("path,text,start_s\na.mp4,first,soon\n")
+    with pytest.raises(DatasetError, match=r"captions.csv, line 2: start_s and end_s are seconds"):
+        CaptionSource(CaptionConfig(table=str(table)))

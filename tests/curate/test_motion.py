@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from kinema.curate.motion import MotionConfig, MotionScorer, motion_score
+from kinema.curate.motion import MotionConfig, MotionScorer, motion_direction, motion_score
 
 
 def sliding(step: int, frames: int = 3) -> np.ndarray:
@@ -26,6 +26,18 @@ def test_a_still_picture_scores_nothing() -> None:
 
 def test_one_frame_has_no_score() -> None:
     scorer = MotionScorer(MotionConfig())
-    assert scorer(sliding(1)[:1, ..., None], np.zeros(1)) == {"motion_score": None}
+    assert scorer(sliding(1)[:1, ..., None], np.zeros(1)) == {"motion_score": None, "motion_direction": None}
     with pytest.raises(ValueError, match="at least two frames"):
         motion_score(sliding(1)[:1])
+
+
+def test_motion_has_a_direction_when_most_goes_one_way() -> None:
+    def flow(x: float, y: float) -> np.ndarray:
+        return np.broadcast_to(np.array([x, y], np.float32), (9, 16, 2))
+
+    named = {"left": (-2, 0.1), "right": (2, 0), "up": (0, -2), "down": (0.2, 2)}
+    assert {name: motion_direction([flow(*way)]) for name, way in named.items()} == {
+        name: name for name in named
+    }
+    assert motion_direction([flow(2, 2)]) is None
+    assert motion_direction([flow(-2, 0), flow(2, 0)]) is None

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kinema.curate.captions import CaptionConfig
-from kinema.curate.filters import FilterConfig
+from kinema.curate.filters import Bounds, FilterConfig
 from kinema.curate.motion import MotionConfig
 from kinema.curate.pipeline import CurateConfig, curate
 from kinema.curate.spans import SpanConfig
@@ -104,7 +104,7 @@ def test_other_filters_and_captions_need_no_decoding(made: Path, tmp_path: Path)
     (tmp_path / "table.csv").write_text("path,text\ntwo_shots.mp4,from the table\n")
     changed = replace(
         HERE,
-        filters=FilterConfig(min_duration_s=2.5, min_motion=None),
+        filters=FilterConfig(duration_s=Bounds(min=2.5), motion_score=Bounds()),
         captions=CaptionConfig(table=str(tmp_path / "table.csv"), sidecars=False),
     )
     summary = curate([made], tmp_path / "out", changed)

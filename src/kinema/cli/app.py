@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from cyclopts import CycloptsError
 from cyclopts.exceptions import UnknownCommandError
 
+from kinema.cli import curation as _curation  # noqa: F401 - it adds its commands to the app
 from kinema.cli import judging as _judging  # noqa: F401 - it adds its commands to the app
 from kinema.cli import making as _making  # noqa: F401 - so does this one
 from kinema.cli.commands import app
@@ -22,6 +23,7 @@ DONE, INCOMPLETE, REFUSED, STOPPED = 0, 1, 2, 130
 
 GO_ON = {
     "curate": "run the same command again: finished sources are not read again",
+    "caption": "run the same command again: captioned clips are not asked about again",
     "train": "run the same command with --resume",
     "generate": "run the same command again: files that are finished are not made again",
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from kinema.curate.camera import CameraConfig, CameraScorer
 from kinema.curate.cuts import CutConfig, CutDetector
@@ -29,6 +30,25 @@ _THUMBNAIL = Sampling(fps=2.0, width=256)
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeepConfig:
+    """Pictures to keep of each clip besides its thumbnail, so that captioners need no second decode: `frames`
+    of them, `width` pixels wide, from among `fps` a second."""
+
+    frames: int = 0
+    width: int = 512
+    fps: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.frames < 0 or self.frames == 1:
+            raise ValueError(f"frames must be 0 or at least 2 (the thumbnail is one), got {self.frames}")
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames wait for the cuts to be known."""
+        return Sampling(fps=self.fps, width=self.width)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AnalysisConfig:
     """Everything that needs the pixels; a change here decodes again, other settings do not."""
 
@@ -40,6 +60,7 @@ class AnalysisConfig:
     duplicates: DuplicateConfig = field(default_factory=DuplicateConfig)
     text: TextConfig = field(default_factory=TextConfig)
     limits: Limits = field(default_factory=Limits)
+    keep: KeepConfig = field(default_factory=KeepConfig)
 
 
 @dataclass(frozen=True)
@@ -96,7 +117,8 @@ def _decoded(
     times: list[float] = []
     with ExitStack() as stack:
         reader = stack.enter_context(open_source(Path(row.path), limits=config.limits, threads=threads))
-        samplings = dict.fromkeys([_THUMBNAIL, *(scorer.sampling for scorer in wanted)])
+        kept = [config.keep.sampling] if config.keep.frames else []
+        samplings = dict.fromkeys([_THUMBNAIL, *kept, *(scorer.sampling for scorer in wanted)])
         tracks = {
             sampling: stack.enter_context(closing(FrameTrack(sampling, reader.info)))
             for sampling in samplings
@@ -116,7 +138,10 @@ def _decoded(
         ]
         clips = [_clip(row, span, [*times, end_s]) for span in spans]
         scored = [_scored(clip, wanted, tracks) for clip in clips]
-        return scored, row, _thumbnails(clips, tracks[_THUMBNAIL])
+        pictures = _thumbnails(clips, tracks[_THUMBNAIL])
+        for sampling in kept:
+            pictures |= _kept(clips, tracks[sampling], config.keep.frames)
+        return scored, row, pictures
 
 
 def _measured(row: Source, info: SourceInfo, frames: int, end_s: float) -> Source:
@@ -178,4 +203,22 @@ def _thumbnails(clips: list[Clip], track: FrameTrack) -> dict[str, bytes]:
         frames, _ = track.between(clip.start_s, max(clip.end_s, clip.start_s + 1e-6))
         if len(frames):
             found[clip.clip_id] = image_bytes(frames[len(frames) // 2], ".jpg")
+    return found
+
+
+def kept_names(clip_id: str, count: int) -> list[str]:
+    """Names of the pictures that are kept of a clip; one is the thumbnail."""
+    return [f"{clip_id}-{place}of{count}" for place in range(count)] if count > 1 else [clip_id]
+
+
+def _kept(clips: list[Clip], track: FrameTrack, count: int) -> dict[str, bytes]:
+    """The middles of `count` equal parts of each clip, or the nearest sampled frames before them."""
+    found: dict[str, bytes] = {}
+    for clip in clips:
+        frames, times = track.between(clip.start_s, max(clip.end_s, clip.start_s + 1e-6))
+        names = kept_names(clip.clip_id, count if clip.frames > 1 else 1)
+        for place, name in enumerate(names if len(frames) else ()):
+            wanted_s = clip.start_s + (clip.end_s - clip.start_s) * (place + 0.5) / len(names)
+            index = max(0, int(np.searchsorted(times, wanted_s, side="right")) - 1)
+            found[name] = image_bytes(frames[index], ".jpg")
     return found

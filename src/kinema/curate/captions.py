@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,14 @@ from kinema.errors import DatasetError
 from kinema.manifest import Caption
 
 _JSON_KEYS = ("captions", "caption", "text", "prompt", "description")
+_FACTS = ("start_s", "end_s", "kind", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionConfig:
-    """`table`: a CSV file with the columns path and text, and, for a caption of a part of the source,
-    start_s and end_s. `sidecars`: use name.txt and name.json beside a source. `filenames`: where there is
-    neither, the words of the file name."""
+    """`table`: a CSV file with the columns path and text, and, where wanted, start_s and end_s (a caption of
+    a part of the source), kind and model (who made it). `sidecars`: use name.txt, name.json and name.csv
+    beside a source. `filenames`: where there is neither, the words of the file name."""
 
     table: str = ""
     sidecars: bool = True
@@ -29,11 +30,17 @@ class CaptionConfig:
 
 @dataclass(frozen=True)
 class _Row:
-    """A caption of a table, for the seconds from `start_s` to `end_s` of its source."""
+    """A caption for the seconds from `start_s` to `end_s` of its source."""
 
     text: str
-    start_s: float
-    end_s: float
+    start_s: float = 0.0
+    end_s: float = math.inf
+    kind: str = ""
+    model: str = ""
+
+    def caption(self, kind: str) -> Caption:
+        """`kind` says where it was found; who made it, if that is known, says more."""
+        return Caption(text=self.text, kind=self.kind or kind, model=self.model)
 
 
 class CaptionSource:
@@ -46,13 +53,10 @@ class CaptionSource:
     def captions(self, source: Path, middle_s: float = 0.0) -> tuple[Caption, ...]:
         """All captions of the clip of a source that has its middle at `middle_s`, each text once; the file
         name only when there is nothing better."""
-        given = [
-            Caption(text=row.text, kind="table")
-            for row in self._from_table(source)
-            if row.start_s <= middle_s < row.end_s
-        ]
+        found = [("table", row) for row in self._from_table(source)]
         if self._config.sidecars:
-            given += [Caption(text=text, kind="sidecar") for text in _from_sidecars(source)]
+            found += [("sidecar", row) for row in _from_sidecars(source)]
+        given = [row.caption(place) for place, row in found if row.start_s <= middle_s < row.end_s]
         if not given and self._config.filenames and (words := filename_words(source)):
             given = [Caption(text=words, kind="filename")]
         unique: dict[str, Caption] = {}
@@ -76,33 +80,56 @@ def filename_words(source: Path) -> str:
     return " ".join(word.lower() for word in words if word and not any(char.isdigit() for char in word))
 
 
-def _from_sidecars(source: Path) -> Iterator[str]:
+def _from_sidecars(source: Path) -> Iterator[_Row]:
     for stem in (source.with_suffix(""), source):
-        text, table = (stem.with_name(f"{stem.name}{suffix}") for suffix in (".txt", ".json"))
+        text, json_, table = (stem.with_name(f"{stem.name}{suffix}") for suffix in (".txt", ".json", ".csv"))
         if text.is_file() and text != source:
-            yield from _tidy(re.split(r"\n\s*\n", _read(text)))
+            yield from (_Row(tidy) for tidy in _tidy(re.split(r"\n\s*\n", _read(text))))
+        if json_.is_file() and json_ != source:
+            yield from _json_rows(json_)
         if table.is_file() and table != source:
-            yield from _tidy(_json_texts(table))
+            yield from (row for _, row in _named_rows(table, {"text"}, others_pass=True))
 
 
-def _json_texts(path: Path) -> list[str]:
+def _json_rows(path: Path) -> Iterator[_Row]:
     try:
         content = json.loads(_read(path))
     except json.JSONDecodeError as error:
         raise DatasetError(f"{path}: not valid JSON (line {error.lineno}); mend or remove it") from error
-    return list(_texts(content))
+    return _rows(content, {}, str(path))
 
 
-def _texts(content: object) -> Iterator[str]:
+def _rows(content: object, around: Mapping[str, object], place: str) -> Iterator[_Row]:
+    """Texts at any depth; times, kind and model hold for all that is inside the object that has them."""
     match content:
         case str():
-            yield content
+            cells = {name: str(value) for name, value in around.items() if value is not None}
+            yield from (_row(tidy, cells, place) for tidy in _tidy([content]))
         case list():
             for item in content:
-                yield from _texts(item)
+                yield from _rows(item, around, place)
         case dict():
+            inside = {**around, **{name: content[name] for name in _FACTS if name in content}}
             for key in _JSON_KEYS:
-                yield from _texts(content.get(key))
+                yield from _rows(content.get(key), inside, place)
+
+
+def _row(text: str, cells: Mapping[str, str | None], place: str) -> _Row:
+    start_s, end_s = _seconds(cells.get("start_s"), 0.0, place), _seconds(cells.get("end_s"), math.inf, place)
+    return _Row(text, start_s, end_s, cells.get("kind") or "", cells.get("model") or "")
+
+
+def _named_rows(path: Path, needs: set[str], *, others_pass: bool = False) -> Iterator[tuple[str, _Row]]:
+    """(path, caption) of each row. A file beside a source may be about something else than captions."""
+    with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
+        rows = csv.DictReader(file)
+        if not needs <= set(rows.fieldnames or ()):
+            if others_pass:
+                return
+            raise DatasetError(f"{path}: needs the columns path and text, has {rows.fieldnames}")
+        for row in rows:
+            for text in _tidy([row["text"] or ""]):
+                yield row.get("path") or "", _row(text, row, f"{path}, line {rows.line_num}")
 
 
 def _read_table(path: Path) -> dict[str, list[_Row]]:
@@ -110,18 +137,9 @@ def _read_table(path: Path) -> dict[str, list[_Row]]:
     if not path.is_file():
         raise DatasetError(f"{path}: no such captions table (captions.table)")
     found: dict[str, list[_Row]] = {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        if not {"path", "text"} <= set(rows.fieldnames or ()):
-            raise DatasetError(f"{path}: needs the columns path and text, has {rows.fieldnames}")
-        for row in rows:
-            start_s = _seconds(row.get("start_s"), 0.0, f"{path}, line {rows.line_num}")
-            end_s = _seconds(row.get("end_s"), math.inf, f"{path}, line {rows.line_num}")
-            texts = [_Row(text, start_s, end_s) for text in _tidy([row["text"] or ""])]
-            key = row["path"] or ""
-            absolute = str((path.parent / key).absolute())
-            for name in {absolute, key}:
-                found.setdefault(name, []).extend(texts)
+    for key, row in _named_rows(path, {"path", "text"}):
+        for name in {str((path.parent / key).absolute()), key}:
+            found.setdefault(name, []).append(row)
     return found
 
 

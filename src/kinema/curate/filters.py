@@ -1,55 +1,189 @@
-"""Which clips are kept: a pure function of a clip's row, so that filtering again needs no decoding."""
+"""Which clips are kept: a pure function of the rows, so that filtering again needs no decoding."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
 
 from kinema.manifest import Clip
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilterConfig:
-    """Bounds; None is no bound. A score that was not computed drops nothing; images have no duration."""
+class Bounds:
+    """What a score may be. None is no bound; `drop_lowest` and `drop_highest` are fractions of all clips that
+    have the score, whatever the other filters say of them. Clips with equal scores share one fate, so that
+    less than the fraction may fall."""
 
-    min_duration_s: float = 1.0
-    min_side: int = 64
-    min_motion: float | None = 0.05
-    max_motion: float | None = None
-    max_text_area: float | None = 0.07
-    min_quality: float | None = None
-    max_black_frames: float | None = 0.5
-    drop_near_duplicates: bool = True
+    min: float | None = None
+    max: float | None = None
+    drop_lowest: float = 0.0
+    drop_highest: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.min_duration_s < 0 or self.min_side < 1:
-            raise ValueError(f"got min_duration_s {self.min_duration_s} and min_side {self.min_side}")
-        low, high = self.min_motion, self.max_motion
-        if low is not None and high is not None and low >= high:
-            raise ValueError(f"min_motion must be below max_motion, got {low} and {high}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min must not be above max, got {self.min} and {self.max}")
+        if min(self.drop_lowest, self.drop_highest) < 0 or self.drop_lowest + self.drop_highest >= 1:
+            raise ValueError(
+                "drop_lowest and drop_highest must be 0 or more and together below 1, "
+                f"got {self.drop_lowest} and {self.drop_highest}"
+            )
 
 
-def filtered(clip: Clip, config: FilterConfig) -> Clip:
-    """The clip with `kept` and `drop_reasons` set anew."""
-    reasons = drop_reasons(clip, config)
-    return replace(clip, kept=not reasons, drop_reasons=reasons)
+@dataclass(frozen=True, kw_only=True)
+class FilterConfig:
+    """A score that was not computed drops nothing; images have no duration and no motion.
+
+    `side` is the shorter one, in pixels; `aspect_ratio` is height / width. `near_duplicates` drops all but
+    the best of clips that show the same; `camera_motion` names the kinds of camera motion to drop.
+    """
+
+    duration_s: Bounds = field(default_factory=lambda: Bounds(min=1.0))
+    side: Bounds = field(default_factory=lambda: Bounds(min=64))
+    aspect_ratio: Bounds = field(default_factory=Bounds)
+    fps: Bounds = field(default_factory=Bounds)
+    motion_score: Bounds = field(default_factory=lambda: Bounds(min=0.05))
+    text_area: Bounds = field(default_factory=lambda: Bounds(max=0.07))
+    aesthetic_score: Bounds = field(default_factory=Bounds)
+    technical_quality: Bounds = field(default_factory=Bounds)
+    brightness: Bounds = field(default_factory=Bounds)
+    black_frames: Bounds = field(default_factory=lambda: Bounds(max=0.5))
+    frozen_frames: Bounds = field(default_factory=Bounds)
+    text_match: Bounds = field(default_factory=Bounds)
+    near_duplicates: bool = True
+    camera_motion: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.camera_motion)) < len(self.camera_motion):
+            raise ValueError(f"camera_motion names a kind twice: {', '.join(self.camera_motion)}")
+
+    def without_fractions(self) -> FilterConfig:
+        """What can be said of some of the clips before all are known."""
+        plain: dict[str, Any] = {
+            name: replace(bounds, drop_lowest=0.0, drop_highest=0.0) for name, bounds in self.bounds().items()
+        }
+        return replace(self, **plain)
+
+    def bounds(self) -> dict[str, Bounds]:
+        """The bounds by the name of their score."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Bounds)}
 
 
-def drop_reasons(clip: Clip, config: FilterConfig) -> tuple[str, ...]:
-    """Every bound that the clip breaks, as the comparison that failed."""
-    image = clip.frames == 1 and clip.fps == 0
-    motion = clip.motion_score
-    checks = (
-        (not image and clip.duration_s < config.min_duration_s, f"duration_s < {config.min_duration_s:g}"),
-        (min(clip.height, clip.width) < config.min_side, f"side < {config.min_side}"),
-        (_below(motion, config.min_motion), f"motion_score < {config.min_motion}"),
-        (_below(config.max_motion, motion), f"motion_score > {config.max_motion}"),
-        (_below(config.max_text_area, clip.text_area), f"text_area > {config.max_text_area}"),
-        (_below(clip.technical_quality, config.min_quality), f"technical_quality < {config.min_quality}"),
-        (_below(config.max_black_frames, clip.black_frames), f"black_frames > {config.max_black_frames}"),
-        (config.drop_near_duplicates and clip.near_duplicate_of is not None, "near duplicate"),
+SCORES = tuple(FilterConfig().bounds())
+"""Every score that has bounds, in the order in which reasons are given."""
+
+_STILL_HAVE_NONE = {"duration_s", "fps", "motion_score"}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The columns that filters look at, one entry a clip; nan is not measured."""
+
+    values: Mapping[str, Float[np.ndarray, " n"]]
+    camera_motion: Sequence[str | None]
+    near_duplicate: Bool[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One filter: the clips that it drops, why, and the score at which it cuts."""
+
+    score: str
+    reason: str
+    threshold: float | None
+    below: bool
+    broken: Bool[np.ndarray, " n"]
+
+
+def scores_of(clips: Sequence[Clip]) -> Scores:
+    """The columns of these rows."""
+    columns = {name: [getattr(clip, name) for clip in clips] for name in SCORES if name != "side"}
+    columns["side"] = [min(clip.height, clip.width) for clip in clips]
+    values = {name: np.array(columns[name], np.float64) for name in SCORES}
+    return Scores(
+        without_stills(values, np.array([clip.frames for clip in clips])),
+        [clip.camera_motion for clip in clips],
+        np.array([clip.near_duplicate_of is not None for clip in clips], bool),
     )
-    return tuple(reason for broken, reason in checks if broken)
 
 
-def _below(value: float | None, bound: float | None) -> bool:
-    return value is not None and bound is not None and value < bound
+def without_stills(
+    values: Mapping[str, Float[np.ndarray, " n"]], frames: np.ndarray
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """One-frame sources at rate 0 have no duration, rate or motion to be judged by."""
+    still = (frames == 1) & (values["fps"] == 0)
+    return {
+        name: np.where(still, np.nan, column) if name in _STILL_HAVE_NONE else column
+        for name, column in values.items()
+    }
+
+
+def checks(scores: Scores, config: FilterConfig) -> list[Check]:
+    """Every filter that is set, in order, also those that drop nothing."""
+    found = [
+        check
+        for name, bounds in config.bounds().items()
+        for check in _checks_of(name, scores.values[name], bounds)
+    ]
+    if config.near_duplicates:
+        found.append(Check("near_duplicate_of", "near duplicate", None, False, scores.near_duplicate))
+    for kind in config.camera_motion:
+        broken = np.array([motion == kind for motion in scores.camera_motion], bool)
+        found.append(Check("camera_motion", f"camera_motion is {kind}", None, False, broken))
+    return found
+
+
+def reasons(found: Sequence[Check], count: int) -> list[tuple[str, ...]]:
+    """The reasons of each of `count` clips."""
+    lists: list[list[str]] = [[] for _ in range(count)]
+    for check in found:
+        for index in np.flatnonzero(check.broken):
+            lists[index].append(check.reason)
+    return [tuple(item) for item in lists]
+
+
+def filtered(clips: Sequence[Clip], config: FilterConfig) -> list[Clip]:
+    """The clips with `kept` and `drop_reasons` set anew; fractions are of these clips."""
+    found = reasons(checks(scores_of(clips), config), len(clips))
+    return [replace(clip, kept=not why, drop_reasons=why) for clip, why in zip(clips, found, strict=True)]
+
+
+def _checks_of(name: str, values: Float[np.ndarray, " n"], bounds: Bounds) -> list[Check]:
+    found = []
+    if bounds.min is not None:
+        found.append(Check(name, f"{name} < {bounds.min:g}", bounds.min, True, values < bounds.min))
+    if bounds.max is not None:
+        found.append(Check(name, f"{name} > {bounds.max:g}", bounds.max, False, values > bounds.max))
+    if bounds.drop_lowest:
+        reason, cut = f"{name} in the lowest {_percent(bounds.drop_lowest)}", _cut(values, bounds.drop_lowest)
+        found.append(Check(name, reason, cut, True, values < _or_nan(cut)))
+    if bounds.drop_highest:
+        reason = f"{name} in the highest {_percent(bounds.drop_highest)}"
+        cut = _negative(_cut(-values, bounds.drop_highest))
+        found.append(Check(name, reason, cut, False, values > _or_nan(cut)))
+    return found
+
+
+def _cut(values: Float[np.ndarray, " n"], fraction: float) -> float | None:
+    """The score below which at most `fraction` of the measured ones lie."""
+    measured = np.sort(values[~np.isnan(values)])
+    if not len(measured):
+        return None
+    return float(measured[math.floor(fraction * len(measured) + 1e-9)])
+
+
+def _negative(value: float | None) -> float | None:
+    return None if value is None else -value
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:g} %"

@@ -15,10 +15,12 @@ from kinema.curate.analysis import Analysis, AnalysisConfig, source_id
 from kinema.curate.captions import CaptionSource
 from kinema.curate.duplicates import DuplicateConfig, mark_duplicates
 from kinema.curate.filters import FilterConfig, filtered
+from kinema.curate.made_captions import MadeCaptions
+from kinema.curate.refilter import read_settings, refilter
 from kinema.files import atomic_path, writable_folder, write_text
 from kinema.manifest import Caption, Clip, Source, read_clips, read_sources, write_clips, write_sources
 
-_ANALYSIS_VERSION = 1  # raise it when the same config and file give other clips or scores
+_ANALYSIS_VERSION = 2  # raise it when the same config and file give other clips or scores
 _FINISHED = {"done", "failed"}
 
 
@@ -30,8 +32,10 @@ class Ledger:
     ) -> None:
         self.folder = writable_folder(folder)
         self._key = analysis_key(analysis)
-        self._filters = filters
+        self._filters = filters.without_fractions()
+        self._all_filters = filters
         self._captions = captions
+        self._made = MadeCaptions(folder)
         if not (folder / "dataset.toml").is_file():
             write_text(folder / "dataset.toml", tomli_w.dumps({"kinema": __version__}))
         self._sources = {Path(row.path): row for row in read_sources(folder)}
@@ -50,12 +54,12 @@ class Ledger:
         return (row for path, row in self._sources.items() if self.is_finished(path))
 
     def refresh(self) -> None:
-        """Captions and filters anew for the clips that are there; unchanged parts are not touched."""
+        """Captions anew for the clips that are there; unchanged parts are not touched."""
         by_source: dict[Path, list[Clip]] = {}
         for clip in read_clips(self.folder):
             by_source.setdefault(Path(clip.source_path), []).append(clip)
         for path, clips in by_source.items():
-            current = self._finish_clips(path, clips)
+            current = self._captioned(path, clips)
             if current != clips:
                 write_clips(self.folder, source_id(path), current)
 
@@ -71,7 +75,8 @@ class Ledger:
             with atomic_path(thumbnail_path(self.folder, name)) as temporary:
                 temporary.write_bytes(content)
         if analysis.clips:
-            write_clips(self.folder, part, self._finish_clips(path, analysis.clips))
+            clips = filtered(self._captioned(path, analysis.clips), self._filters)
+            write_clips(self.folder, part, clips)
         else:
             (self.folder / "clips" / f"part-{part}.parquet").unlink(missing_ok=True)
         write_sources(self.folder, part, [row])
@@ -85,11 +90,11 @@ class Ledger:
             by_source.setdefault(old.source_path, []).append((old, new))
         for path, pairs in by_source.items():
             if any(old.near_duplicate_of != new.near_duplicate_of for old, new in pairs):
-                clips = self._finish_clips(Path(path), [new for _, new in pairs])
-                write_clips(self.folder, source_id(Path(path)), clips)
+                write_clips(self.folder, source_id(Path(path)), [new for _, new in pairs])
 
     def close(self, config: dict[str, object]) -> tuple[list[Source], list[Clip]]:
-        """Write dataset.toml with the resolved config and counts; return all rows."""
+        """Filter all clips, write dataset.toml with the resolved config and counts; return all rows."""
+        refilter(self.folder, self._all_filters)
         sources, clips = read_sources(self.folder), read_clips(self.folder)
         counts = {
             "sources": len(sources),
@@ -97,16 +102,15 @@ class Ledger:
             "clips": len(clips),
             "kept": sum(clip.kept for clip in clips),
         }
-        text = tomli_w.dumps({"kinema": __version__, "counts": counts, "config": _without_none(config)})
+        settings = {"kinema": __version__, "counts": counts, "config": _without_none(config)}
+        text = tomli_w.dumps({**read_settings(self.folder), **settings})
         target = self.folder / "dataset.toml"
         if target.read_text(encoding="utf-8") != text:
             write_text(target, text)
         return sources, clips
 
-    def _finish_clips(self, path: Path, clips: list[Clip]) -> list[Clip]:
-        return [
-            filtered(replace(clip, captions=self._captions_of(path, clip)), self._filters) for clip in clips
-        ]
+    def _captioned(self, path: Path, clips: list[Clip]) -> list[Clip]:
+        return [self._made.added_to(clip, self._captions_of(path, clip)) for clip in clips]
 
     def _captions_of(self, path: Path, clip: Clip) -> tuple[Caption, ...]:
         return self._captions.captions(path, middle_s=(clip.start_s + clip.end_s) / 2)

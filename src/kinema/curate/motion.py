@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,6 +11,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from kinema.curate.sampling import Sampling, Score
+
+_AGREEMENT = 0.5
+"""Length of the mean flow over the mean length of the flow, from which on it has a direction."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,8 @@ class MotionConfig:
 
 
 class MotionScorer:
-    """Column `motion_score`: pixels per pair of frames, at the config's width and rate."""
+    """Columns `motion_score`, in pixels per pair of frames at the config's width and rate, and
+    `motion_direction`."""
 
     def __init__(self, config: MotionConfig) -> None:
         self.sampling = Sampling(fps=config.fps, width=config.width, grey=True)
@@ -34,18 +38,36 @@ class MotionScorer:
     def __call__(
         self, frames: UInt8[np.ndarray, "t h w 1"], timestamps: Float[np.ndarray, " t"]
     ) -> Mapping[str, Score]:
-        return {"motion_score": motion_score(frames[..., 0]) if len(timestamps) > 1 else None}
+        if len(timestamps) < 2:
+            return {"motion_score": None, "motion_direction": None}
+        flows = [_flow(before, after) for before, after in pairwise(frames[..., 0])]
+        return {"motion_score": _mean_length(flows), "motion_direction": motion_direction(flows)}
 
 
 def motion_score(frames: UInt8[np.ndarray, "t h w"]) -> float:
     """Mean flow length over pixels and consecutive pairs; needs two frames."""
     if len(frames) < 2:
         raise ValueError(f"motion needs at least two frames, got {len(frames)}")
-    return float(np.mean([_pair(before, after) for before, after in pairwise(frames)]))
+    return _mean_length([_flow(before, after) for before, after in pairwise(frames)])
 
 
-def _pair(before: UInt8[np.ndarray, "h w"], after: UInt8[np.ndarray, "h w"]) -> float:
-    flow = cv2.calcOpticalFlowFarneback(
+def motion_direction(flows: Sequence[Float[np.ndarray, "h w 2"]]) -> str | None:
+    """left, right, up or down, where most of the flow goes that way; None where it goes all ways."""
+    x, y = np.mean([flow.mean(axis=(0, 1)) for flow in flows], axis=0)
+    along, across = max(abs(x), abs(y)), min(abs(x), abs(y))
+    if along < _AGREEMENT * _mean_length(flows) or along < 2 * across:
+        return None
+    if abs(x) > abs(y):
+        return "left" if x < 0 else "right"
+    return "up" if y < 0 else "down"
+
+
+def _mean_length(flows: Sequence[Float[np.ndarray, "h w 2"]]) -> float:
+    return float(np.mean([np.linalg.norm(flow, axis=-1).mean() for flow in flows]))
+
+
+def _flow(before: UInt8[np.ndarray, "h w"], after: UInt8[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 2"]:
+    return cv2.calcOpticalFlowFarneback(
         before,
         after,
         np.empty((*before.shape, 2), np.float32),
@@ -57,4 +79,3 @@ def _pair(before: UInt8[np.ndarray, "h w"], after: UInt8[np.ndarray, "h w"]) -> 
         poly_sigma=1.2,
         flags=0,
     )
-    return float(np.linalg.norm(flow, axis=-1).mean())

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kinema.curate.analysis import Analysis, AnalysisConfig, analyse, file_sha256, source_id
+from kinema.curate.analysis import Analysis, AnalysisConfig, KeepConfig, analyse, file_sha256, source_id
 from kinema.curate.camera import CameraConfig
 from kinema.curate.captions import CaptionConfig, CaptionSource
 from kinema.curate.cuts import CutConfig
@@ -23,6 +23,7 @@ from kinema.curate.ledger import Ledger
 from kinema.curate.motion import MotionConfig
 from kinema.curate.overlay_text import TextConfig
 from kinema.curate.quality import QualityConfig
+from kinema.curate.report import refresh_report
 from kinema.curate.spans import SpanConfig
 from kinema.manifest import Clip, Source
 from kinema.progress import Progress, Silent
@@ -42,6 +43,7 @@ class CurateConfig:
     duplicates: DuplicateConfig = field(default_factory=DuplicateConfig)
     text: TextConfig = field(default_factory=TextConfig)
     limits: Limits = field(default_factory=Limits)
+    keep: KeepConfig = field(default_factory=KeepConfig)
     captions: CaptionConfig = field(default_factory=CaptionConfig)
     filters: FilterConfig = field(default_factory=FilterConfig)
 
@@ -61,6 +63,7 @@ class CurateConfig:
             duplicates=self.duplicates,
             text=self.text,
             limits=self.limits,
+            keep=self.keep,
         )
 
 
@@ -107,6 +110,7 @@ def curate(
         progress.advance(1, note=path.name)
     ledger.mark_duplicates(config.duplicates)
     sources, clips = ledger.close({key: value for key, value in asdict(config).items() if key != "workers"})
+    refresh_report(out)
     return _summary(out, sources, clips, decoded, time.monotonic() - started)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from kinema.curate.captions import CaptionConfig
-from kinema.curate.filters import FilterConfig
+from kinema.curate.filters import Bounds, FilterConfig
 from kinema.curate.ledger import thumbnail_path
 from kinema.curate.pipeline import CurateConfig, CurateSummary, curate
 from kinema.dataset.plan import Plan, make_plan
 from kinema.demo.comparison import Comparison, chosen_clips, compare, write_overview
 from kinema.demo.footage import sample_footage, write_captions
-from kinema.demo.page import ClipCard, Facts, write_page
+from kinema.demo.page import ClipCard, Facts, write_demo_page
 from kinema.errors import DatasetError
 from kinema.files import writable_folder
 from kinema.manifest import Clip, read_clips
@@ -54,7 +54,7 @@ def run_demo(
         summary=_summary(curated, trained, seconds),
         commands=_commands(footage, out, comparisons),
     )
-    write_page(page, facts)
+    write_demo_page(page, facts)
     return {
         "page": str(page),
         "picture": str(picture),
@@ -76,7 +76,9 @@ def _curate(footage: Path | None, out: Path, progress: Progress) -> CurateSummar
         return curate([footage], out / "dataset", CurateConfig(), progress)
     table = write_captions(out / "captions.csv")
     # Shots of under two seconds show too little of what their captions say.
-    config = CurateConfig(captions=CaptionConfig(table=str(table)), filters=FilterConfig(min_duration_s=2.0))
+    config = CurateConfig(
+        captions=CaptionConfig(table=str(table)), filters=FilterConfig(duration_s=Bounds(min=2.0))
+    )
     return curate(sample_footage(), out / "dataset", config, progress)
 
 

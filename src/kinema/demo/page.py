@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-from kinema import __version__
 from kinema.demo.comparison import Comparison
-from kinema.files import write_text
+from kinema.page.charts import loss_curve
+from kinema.page.document import header, preformatted, reasons, section, write_page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,76 +40,17 @@ class Facts:
     commands: Sequence[str]
 
 
-def write_page(target: Path, facts: Facts) -> None:
+def write_demo_page(target: Path, facts: Facts) -> None:
     """Write the page atomically; videos and pictures are referred to by relative paths."""
     sections = [
-        _header(facts.summary),
-        _section("Original and generated", _MEMORISED + "".join(map(_comparison, facts.comparisons))),
-        _section("The clips", _CLIPS + _grid(facts.clips) + _failures(facts.failed)),
-        _section("What was trained on", f"<pre>{html.escape(facts.plan)}</pre>"),
-        _section("The loss", _LOSS + loss_curve(facts.losses)),
-        _section("Do it again", "<pre>" + html.escape("\n".join(facts.commands)) + "</pre>"),
+        header("kinema demo", _LEAD, facts.summary),
+        section("Original and generated", _MEMORISED + "".join(map(_comparison, facts.comparisons))),
+        section("The clips", _CLIPS + _grid(facts.clips) + _failures(facts.failed)),
+        section("What was trained on", preformatted(facts.plan)),
+        section("The loss", _LOSS + loss_curve(facts.losses)),
+        section("Do it again", preformatted("\n".join(facts.commands))),
     ]
-    write_text(
-        target,
-        _PAGE.format(
-            style=files("kinema.demo").joinpath("page.css").read_text("utf-8"),
-            body="\n".join(sections),
-            version=__version__,
-        ),
-    )
-
-
-def loss_curve(losses: Sequence[tuple[int, float]], width: int = 860, height: int = 220) -> str:
-    """Inline SVG of (step, loss), averaged over 1/60 of the run, on a logarithmic loss axis."""
-    points = _averaged(losses, groups=60)
-    if len(points) < 2:
-        return "<p>Too few steps to draw a curve.</p>"
-    steps = [step for step, _ in points]
-    logs = [math.log10(max(loss, 1e-12)) for _, loss in points]
-    low, high = min(logs), max(*logs, min(logs) + 1e-9)
-    left, bottom = 64, 30
-
-    def x(step: float) -> float:
-        return left + (width - left - 10) * (step - steps[0]) / (steps[-1] - steps[0])
-
-    def y(log: float) -> float:
-        return 10 + (height - bottom - 10) * (high - log) / (high - low)
-
-    line = " ".join(f"{x(step):.1f},{y(log):.1f}" for step, log in zip(steps, logs, strict=True))
-    marks = "".join(
-        f'<line x1="{left}" x2="{width - 10}" y1="{y(log):.1f}" y2="{y(log):.1f}" class="rule"/>'
-        f'<text x="{left - 8}" y="{y(log) + 4:.1f}" text-anchor="end">{10**log:.3g}</text>'
-        for log in (low, (low + high) / 2, high)
-    )
-    ticks = "".join(
-        f'<text x="{x(step):.1f}" y="{height - 8}" text-anchor="{anchor}">{step}</text>'
-        for step, anchor in ((steps[0], "start"), (steps[len(steps) // 2], "middle"), (steps[-1], "end"))
-    )
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Training loss over steps">'
-        f'{marks}{ticks}<polyline points="{line}" class="curve"/></svg>'
-    )
-
-
-def _averaged(losses: Sequence[tuple[int, float]], groups: int) -> list[tuple[int, float]]:
-    size = max(1, len(losses) // groups)
-    chunks = [losses[start : start + size] for start in range(0, len(losses), size)]
-    return [(chunk[-1][0], sum(loss for _, loss in chunk) / len(chunk)) for chunk in chunks]
-
-
-def _header(summary: Sequence[tuple[str, str]]) -> str:
-    cells = "".join(
-        f"<div><b>{html.escape(value)}</b><span>{html.escape(name)}</span></div>" for name, value in summary
-    )
-    return (
-        "<header><h1>kinema demo</h1><p>Footage became clips, clips became batches, batches trained a small "
-        f'ST-DiT-2, and the network made video.</p><div class="facts">{cells}</div></header>'
-    )
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{html.escape(title)}</h2>{body}</section>"
+    write_page(target, "kinema demo", sections)
 
 
 def _comparison(item: Comparison) -> str:
@@ -152,14 +91,13 @@ def _clip_card(clip: ClipCard) -> str:
 
 
 def _failures(failed: dict[str, str]) -> str:
-    if not failed:
-        return ""
-    rows = "".join(
-        f"<li><code>{html.escape(path)}</code>: {html.escape(why)}</li>" for path, why in failed.items()
-    )
-    return f"<h3>Files that could not be read</h3><ul>{rows}</ul>"
+    return f"<h3>Files that could not be read</h3>{reasons(failed)}" if failed else ""
 
 
+_LEAD = (
+    "Footage became clips, clips became batches, batches trained a small ST-DiT-2, and the network "
+    "made video."
+)
 _MEMORISED = (
     "<p>A network this small, trained for minutes on a handful of clips, has <b>memorised</b> them: it gives "
     "back what it was shown when it is told which clip is meant. That is the test here. Making something new "
@@ -170,9 +108,3 @@ _CLIPS = (
     "its scores; a clip that is left out keeps its row and the reason.</p>"
 )
 _LOSS = "<p>Averaged over groups of steps; the loss axis is logarithmic.</p>"
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>kinema demo</title><style>{style}</style></head>
-<body>{body}<footer><p>Made by kinema {version}.</p></footer></body></html>
-"""

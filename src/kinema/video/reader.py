@@ -6,14 +6,18 @@ upright and as displayed (rotation, mirroring and pixel aspect applied), RGB, 8 
 
 from __future__ import annotations
 
+import math
 import time
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from av import VideoFrame
+from av import Packet, VideoFrame
 from av.container import InputContainer
 from jaxtyping import UInt8
 
@@ -25,6 +29,9 @@ from kinema.video.pixels import Geometry, to_rgb
 
 _EXIF_BYTES = 1 << 18
 _READ_ON_S = 3.0  # a wanted frame that lies within this is decoded up to, a later one is sought
+_JUMP_IN_S = 0.25  # the first wanted frame is sought sooner: on the way to it, frames can be left out
+_HORIZON_S = 10.0
+_MOST_PACKETS = 2000
 _UNSEEKABLE = {"gif", "apng"}  # a frame is drawn over the earlier ones
 
 
@@ -116,7 +123,7 @@ class Reader:
 
     def pictures_at(self, times_s: Sequence[float]) -> Iterator[Picture]:
         """The picture on display at each time; `times_s` ascending. Past the end it is the last picture."""
-        shown, cursor = None, _Cursor(self)
+        shown, cursor = None, _Cursor(self, times_s)
         for time_s in times_s:
             shown = cursor.at(time_s)
             yield shown
@@ -131,13 +138,36 @@ class Reader:
         """Whether decoding can begin anywhere but at the start."""
         return self._tick_s > 0 and not self._still and self._container.format.name not in _UNSEEKABLE
 
-    def restart(self, time_s: float) -> Iterator[Picture]:
-        """Pictures from the key frame at or before `time_s` on; may begin later, which the caller checks."""
+    def restart(self, time_s: float, wanted_s: Sequence[float]) -> Iterator[Picture]:
+        """Pictures from the key frame at or before `time_s` on; may begin later, which the caller checks.
+
+        Until the last of `wanted_s`, pictures that are on display at none of these times, and that no other
+        picture leans on, are left out.
+        """
         with one_line_errors(self.path, f"seeking to {time_s:.3f} s"):
             target = round((max(time_s, 0.0) + self._origin_s) / self._tick_s)
             self._container.seek(target, stream=self._stream, backward=True)
-        self._raw = self._decode()
+        self._raw = self._decode_towards(wanted_s)
         return self._from_key_frame()
+
+    def _decode_towards(self, wanted_s: Sequence[float]) -> Iterator[VideoFrame]:
+        """Packets are read ahead, undecoded, until it is known what is on display at the wanted times."""
+        packets = self._container.demux(self._stream)
+        ticks = [(time_s + self._origin_s) / self._tick_s for time_s in wanted_s]
+        ahead: list[Packet[Any]] = []
+        for packet in packets:
+            ahead.append(packet)
+            if len(ahead) >= _MOST_PACKETS or (packet.dts is not None and packet.dts > ticks[-1]):
+                break
+        known = sorted(packet.pts for packet in ahead if packet.pts is not None)
+        places = [bisect_right(known, tick) - 1 for tick in ticks]
+        needed = {known[place] for place in places if place >= 0}
+        last = max(needed, default=0) if len(ahead) < _MOST_PACKETS else -math.inf
+        context = self._stream.codec_context
+        for packet in chain(ahead, packets):
+            spare = packet.pts is not None and packet.pts < last and packet.pts not in needed
+            context.skip_frame = "NONREF" if spare else "DEFAULT"
+            yield from packet.decode()
 
     def _from_key_frame(self) -> Iterator[Picture]:
         key_s: float | None = None
@@ -233,16 +263,20 @@ class Reader:
 class _Cursor:
     """Goes forward through a reader: reads on to a near time, seeks to a far one."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, times_s: Sequence[float]) -> None:
         self._reader = reader
+        self._times_s = times_s
         self._pictures = reader.pictures()
         self._shown = next(self._pictures)
         self._ahead: Picture | None = None
         self._ended = False
+        self._fresh = True
 
     def at(self, time_s: float) -> Picture:
         limit_s = time_s + self._reader.tolerance_s
-        if self._reader.seekable and time_s > self._position_s() + _READ_ON_S:
+        read_on_s = _JUMP_IN_S if self._fresh else _READ_ON_S
+        self._fresh = False
+        if self._reader.seekable and time_s > self._position_s() + read_on_s:
             self._seek(limit_s)
         while not self._settled(time_s, limit_s):
             self._step(limit_s)
@@ -269,10 +303,13 @@ class _Cursor:
 
     def _seek(self, limit_s: float) -> None:
         """Begin at a key frame that is not after the time; step back further until one is."""
+        tolerance_s = self._reader.tolerance_s
+        later = [t + tolerance_s for t in self._times_s if limit_s < t + tolerance_s < limit_s + _HORIZON_S]
+        wanted = [limit_s, *later]
         back_s = 0.0
         while True:
             target_s = limit_s - back_s
-            pictures = self._reader.restart(target_s)
+            pictures = self._reader.restart(target_s, wanted)
             first = next(pictures, None)
             if first is not None and first.pts_s <= limit_s:
                 self._pictures, self._shown, self._ahead, self._ended = pictures, first, None, False
