@@ -19,7 +19,7 @@ PYTHON = [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))]
 
 LAYERS = [
     {"errors"},
-    {"shapes", "files", "progress"},
+    {"shapes", "files", "location", "progress"},
     {"manifest", "checkpoint", "runlog", "page"},
     {"nn", "diffusion"},
     {"encoders", "video"},
@@ -36,7 +36,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 OWNERS = {
     "av": {"video"},
     "transformers": {"encoders", "convert"},
-    "diffusers": {"encoders", "convert"},
+    "diffusers": {"encoders", "convert", "bench"},  # bench has diffusers' own networks as peers
     "cyclopts": {"cli"},
     "rich": {"cli"},
 }

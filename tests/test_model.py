@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from kinema.diffusion.iddpm import IDDPMConfig
+from kinema.diffusion.rectified_flow import RectifiedFlowConfig
 from kinema.encoders.embedded import PatchPCA, PatchPCAConfig, WordTextConfig, WordTextEncoder
 from kinema.errors import CheckpointError
 from kinema.model import Model, SamplingDefaults, TrainedOn, load_model, model_hash, save_model
@@ -91,3 +93,9 @@ def test_a_missing_weight_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "vae" / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"vae.*model\.safetensors"):
         load_model(tmp_path)
+
+
+def test_a_flow_comes_back_as_a_flow(tmp_path: Path) -> None:
+    model = replace(make_model(), process=RectifiedFlowConfig(base_values=64))
+    save_model(tmp_path, model)
+    assert load_model(tmp_path).process == model.process

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kinema.diffusion.guidance import guide, split_pair
-from kinema.diffusion.iddpm import denoised_from_output, network_latents, tables, timestep_from_sigma
+from kinema.diffusion.iddpm import IDDPMConfig, tables
+from kinema.diffusion.processes import Schedule, denoised, sampling_sigmas, told
 from kinema.diffusion.protocols import Denoise, Denoised, Draw
 from kinema.diffusion.samplers import sample_ancestral
+from kinema.diffusion.samplers_ode import sample_ddim, sample_dpmpp_2m, sample_euler, sample_heun
 from kinema.encoders.protocols import Autoencoder, EncodedText
 from kinema.model import Model
 from kinema.nn import Conditioning, cat_conditioning
+
+Sampler = Literal["ancestral", "ddim", "euler", "heun", "dpmpp-2m"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,17 +75,14 @@ def build_denoise(model: Model, conditioning: Conditioning, *, guidance_scale: f
         null = model.network.null_tokens(conditioning.tokens.shape[1])
         conditioning = cat_conditioning([conditioning, conditioning.with_caption(null)])
     text = model.network.text_keys_values(conditioning.tokens)
-    full = tables(model.process).to(model.device)
 
     def denoise(latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]) -> Denoised:
         if guided:
             latents, sigma = torch.cat([latents, latents]), torch.cat([sigma, sigma])
-        timestep = full.timestep_map[timestep_from_sigma(full, sigma)].float()
-        output = model.network(
-            network_latents(latents, sigma), timestep, conditioning, _denoise_mask(sigma), text=text
-        )
-        denoised = denoised_from_output(model.process, output, latents, sigma)
-        return guide(*split_pair(denoised), guidance_scale) if guided else denoised
+        scaled, timestep = told(model.process, latents, sigma)
+        output = model.network(scaled, timestep, conditioning, _denoise_mask(sigma), text=text)
+        estimate = denoised(model.process, output, latents, sigma)
+        return guide(*split_pair(estimate), guidance_scale) if guided else estimate
 
     return denoise
 
@@ -98,26 +100,43 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     steps: int,
     guidance_scale: float,
     generator: torch.Generator | Sequence[torch.Generator],
+    sampler: Sampler | None = None,
+    schedule: Schedule = "respaced",
     given: Given | None = None,
     on_step: Callable[[], None] | None = None,
 ) -> Float[Tensor, "b c t h w"]:
     """Latents of a clip for each prompt. Given frames come back exactly as they are.
 
     A generator for each prompt: what becomes of it does not depend on its neighbours in the batch.
+    `sampler` None: the ancestral one for a discrete process, Euler for a flow. `schedule` is for the others.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
     conditioning = condition(model.text_encoder.encode(prompts), shape).to(model.device)
     denoise = build_denoise(model, conditioning, guidance_scale=guidance_scale)
     draw = _rows(generators, shape.latent_shape(model.autoencoder), model.device)
-    return sample_ancestral(
-        denoise if on_step is None else _counted(denoise, on_step),
-        draw(),
-        tables(model.process, steps).to(model.device),
-        draw,
-        denoise_mask=None if given is None else given.denoise_mask,
-        given=None if given is None else given.latents,
-    )
+    noise = draw()
+    denoise = denoise if on_step is None else _counted(denoise, on_step)
+    mask, clean = (None, None) if given is None else (given.denoise_mask, given.latents)
+    sigmas = sampling_sigmas(model.process, steps, schedule, noise[0, 0].numel())
+    match sampler or default_sampler(model):
+        case "ancestral":
+            assert isinstance(model.process, IDDPMConfig)
+            spaced = tables(model.process, steps).to(model.device)
+            return sample_ancestral(denoise, noise, spaced, draw, denoise_mask=mask, given=clean)
+        case "ddim":
+            return sample_ddim(denoise, noise, sigmas, denoise_mask=mask, given=clean)
+        case "euler":
+            return sample_euler(denoise, noise, sigmas, denoise_mask=mask, given=clean)
+        case "heun":
+            return sample_heun(denoise, noise, sigmas, denoise_mask=mask, given=clean)
+        case "dpmpp-2m":
+            return sample_dpmpp_2m(denoise, noise, sigmas, denoise_mask=mask, given=clean)
+
+
+def default_sampler(model: Model) -> Sampler:
+    """Ancestral, as published, where the process has its steps; a flow is followed by Euler's method."""
+    return "ancestral" if isinstance(model.process, IDDPMConfig) else "euler"
 
 
 def _rows(generators: Sequence[torch.Generator], shape: Sequence[int], device: torch.device) -> Draw:
@@ -134,8 +153,8 @@ def _counted(denoise: Denoise, on_step: Callable[[], None]) -> Denoise:
     """Tell `on_step` of every call."""
 
     def counted(latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]) -> Denoised:
-        denoised = denoise(latents, sigma)
+        estimate = denoise(latents, sigma)
         on_step()
-        return denoised
+        return estimate
 
     return counted

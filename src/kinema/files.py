@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from kinema.errors import OutputError
+
+_TEMPORARY = re.compile(r"\..*-[a-z0-9_]{8}(\.\w+)?")
+"""What `atomic_path` calls its files before they are renamed."""
 
 
 @contextmanager
@@ -33,6 +38,23 @@ def atomic_path(target: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep other runs out of `folder`, and remove the temporary files that a killed one left in it.
+
+    Raises `OutputError` when another run is writing there.
+    """
+    with (folder / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(f"{folder} is being written by another run; wait for it or stop it") from error
+        for leftover in folder.rglob(".*"):
+            if _TEMPORARY.fullmatch(leftover.name) and leftover.is_file():
+                leftover.unlink()
+        yield
 
 
 def write_text(target: Path, text: str) -> None:

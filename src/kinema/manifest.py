@@ -56,7 +56,9 @@ class Clip:
     """A span of a source between cuts, `end_frame` and `end_s` exclusive; kept, or dropped with reasons.
 
     `width` and `height` are as displayed (after rotation and pixel aspect); `aspect_ratio` is
-    height / width. Scores are None where they were not computed.
+    height / width. Scores are None where they were not computed. `shard` is the file, relative to the dataset
+    folder, that holds the pixels when they were copied out of the source: all of it, or `size` bytes from
+    `offset`; the `stored_*` columns say which part of the source it holds, and at which size.
     """
 
     clip_id: str
@@ -95,6 +97,11 @@ class Clip:
     shard: str | None = None
     offset: int | None = None
     size: int | None = None
+    stored_start_s: float | None = None
+    stored_end_s: float | None = None
+    stored_frames: int | None = None
+    stored_height: int | None = None
+    stored_width: int | None = None
 
 
 SOURCE_SCHEMA = pa.schema(
@@ -157,6 +164,11 @@ CLIP_SCHEMA = pa.schema(
         ("shard", pa.string()),
         ("offset", pa.int64()),
         ("size", pa.int64()),
+        ("stored_start_s", pa.float64()),
+        ("stored_end_s", pa.float64()),
+        ("stored_frames", pa.int64()),
+        ("stored_height", pa.int32()),
+        ("stored_width", pa.int32()),
     ]
 )
 

@@ -24,11 +24,13 @@ from kinema.checkpoint import (
     write_tensors,
 )
 from kinema.diffusion.iddpm import IDDPMConfig
+from kinema.diffusion.processes import Process
+from kinema.diffusion.rectified_flow import RectifiedFlowConfig
 from kinema.encoders.folder import load_autoencoder, load_text_encoder, save_autoencoder, save_text_encoder
 from kinema.encoders.protocols import Autoencoder, TextEncoder
 from kinema.errors import CheckpointError
 from kinema.files import write_text
-from kinema.nn import NetworkConfig, STDiT2, STDiT2Config, build_network
+from kinema.nn import STDiT2, STDiT2Config, build_network
 
 _MODEL, _NETWORK, _AVERAGE, _VAE, _TEXT = "model.toml", "network", "ema", "vae", "text_encoder"
 _CONFIG, _TENSORS = "config.json", "model.safetensors"
@@ -62,7 +64,7 @@ class Model:
     """Ready to denoise; modules are where `to` put them."""
 
     network: STDiT2
-    process: IDDPMConfig
+    process: Process
     autoencoder: Autoencoder
     text_encoder: TextEncoder
     sampling: SamplingDefaults
@@ -95,7 +97,7 @@ def save_model(folder: Path, model: Model, average: Mapping[str, Mapping[str, Te
     record = {
         "kinema": __version__,
         "network": {"kind": "stdit2", "folder": _NETWORK},
-        "process": {"kind": "iddpm", **as_record(model.process)},
+        "process": as_record(model.process),
         "autoencoder": {"folder": _VAE},
         "text_encoder": {"folder": _TEXT},
         "sampling": as_record(model.sampling),
@@ -109,13 +111,9 @@ def load_model(folder: Path, *, ema: bool = True) -> Model:
     record = _read_record(folder)
     source = str(folder / _MODEL)
     try:
-        process = dict(record["process"])
-        kind = process.pop("kind")
-        if kind != "iddpm":
-            raise CheckpointError(f"{source}: unknown process kind {kind!r}; known are iddpm")
         model = Model(
             network=build_network(_network_config(folder / record["network"]["folder"] / _CONFIG)),
-            process=from_record(IDDPMConfig, process, f"{source} [process]"),
+            process=_process(record["process"], f"{source} [process]"),
             autoencoder=load_autoencoder(folder / record["autoencoder"]["folder"]),
             text_encoder=load_text_encoder(folder / record["text_encoder"]["folder"]),
             sampling=from_record(SamplingDefaults, record["sampling"], f"{source} [sampling]"),
@@ -153,7 +151,17 @@ def _fill(folder: Path, network: Path, model: Model, ema: bool) -> None:
         fill_module(model.text_encoder, read_tensors(text), str(text))
 
 
-def _network_config(path: Path) -> NetworkConfig:
+def _process(record: Mapping[str, Any], source: str) -> Process:
+    match record["kind"]:
+        case "iddpm":
+            return from_record(IDDPMConfig, record, source)
+        case "rectified-flow":
+            return from_record(RectifiedFlowConfig, record, source)
+        case kind:
+            raise CheckpointError(f"{source}: unknown process kind {kind!r}; known are iddpm, rectified-flow")
+
+
+def _network_config(path: Path) -> STDiT2Config:
     record = read_json(path)
     match record.pop("kind", ""):
         case "stdit2":

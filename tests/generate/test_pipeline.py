@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,17 @@ import pytest
 import torch
 
 from kinema.denoiser import VideoShape
+from kinema.diffusion.iddpm import IDDPMConfig
+from kinema.diffusion.processes import Process
+from kinema.diffusion.rectified_flow import RectifiedFlowConfig
 from kinema.errors import CheckpointError, ConfigError
 from kinema.generate.conditioning import Reference, given_latents, lay
 from kinema.generate.pipeline import GenerateConfig, config_of, generate, latents_hash
 from kinema.generate.tasks import Connect, Edit, Extend, FromText, Interpolate, files_of
 from kinema.model import load_model
 from kinema.progress import Silent
+from kinema.train.config import TrainConfig
+from kinema.train.loop import train
 from kinema.video.reader import probe, read_frames
 from kinema.video.writer import write_image
 
@@ -214,3 +220,27 @@ def test_real_footage(name: str, model: Path, tmp_path: Path) -> None:
     photos = sorted((FOOTAGE / "photos").glob("*.jpg"), key=lambda path: path.stat().st_size)
     record = make(model, tmp_path / "a.mp4", frames=12, **TASKS[name](videos[0], *photos[:2]))
     assert record["frames_written"] == probe(tmp_path / "a.mp4").frames > 0
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "heun", "dpmpp-2m"])
+@pytest.mark.parametrize("schedule", ["respaced", "karras"])
+def test_every_sampler_makes_video(model: Path, tmp_path: Path, sampler: str, schedule: str) -> None:
+    record = make(model, tmp_path / "a.mp4", sampler=sampler, schedule=schedule)
+    assert (record["sampler"], record["schedule"]) == (sampler, schedule)
+    assert probe(tmp_path / "a.mp4").frames == 4
+    ancestral = make(model, tmp_path / "b.mp4")
+    assert ancestral["sampler"] == "ancestral"
+    assert record["latents_sha256"] != ancestral["latents_sha256"]
+
+
+@pytest.mark.parametrize("process", [RectifiedFlowConfig(), IDDPMConfig(timesteps="speed")])
+def test_other_processes_train_and_generate(
+    squares: Path, small_run: TrainConfig, tmp_path: Path, process: Process
+) -> None:
+    summary = train(replace(small_run, steps=3, process=process), squares, tmp_path / "run")
+    assert summary["last_loss"] > 0
+    record = make(tmp_path / "run", tmp_path / "a.mp4")
+    assert record["sampler"] == ("euler" if isinstance(process, RectifiedFlowConfig) else "ancestral")
+    if isinstance(process, RectifiedFlowConfig):
+        with pytest.raises(ConfigError, match="no ancestral sampler"):
+            make(tmp_path / "run", tmp_path / "b.mp4", sampler="ancestral")

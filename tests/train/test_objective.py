@@ -5,7 +5,6 @@ from dataclasses import replace
 import torch
 
 from kinema.dataset.loader import Batch
-from kinema.diffusion.iddpm import tables
 from kinema.encoders.embedded import WordTextEncoder
 from kinema.nn import STDiT2
 from kinema.shapes import Bucket
@@ -59,7 +58,7 @@ def make_objective(config: TrainConfig) -> tuple[Objective, STDiT2, Batch]:
         epoch=0,
         seeds=[1, 2],
     )
-    return Objective(text_encoder, config.process, tables(config.process)), network, batch
+    return Objective(text_encoder, config.process), network, batch
 
 
 def test_only_generated_frames_count(small_run: TrainConfig) -> None:

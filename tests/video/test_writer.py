@@ -8,7 +8,7 @@ import pytest
 
 from kinema.errors import OutputError
 from kinema.video.reader import decode, probe, read_frames
-from kinema.video.writer import image_bytes, write_image, write_video
+from kinema.video.writer import Encoding, image_bytes, write_image, write_video
 
 
 def moving_square(frames: int = 12, height: int = 48, width: int = 64) -> np.ndarray:
@@ -20,7 +20,7 @@ def moving_square(frames: int = 12, height: int = 48, width: int = 64) -> np.nda
 
 def test_frames_come_back_with_their_colours_and_times(tmp_path: Path) -> None:
     frames = moving_square()
-    write_video(tmp_path / "a.mp4", frames, fps=12.5, crf=6)
+    write_video(tmp_path / "a.mp4", frames, fps=12.5, encoding=Encoding(crf=6))
     back = list(decode(tmp_path / "a.mp4"))
     assert [frame.pts_s for frame in back] == pytest.approx([index / 12.5 for index in range(12)], abs=1e-6)
     error = np.abs(np.stack([frame.pixels for frame in back]).astype(int) - frames)

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from cyclopts import CycloptsError
 from cyclopts.exceptions import UnknownCommandError
 
+from kinema.cli import benchmarks as _benchmarks  # noqa: F401 - it adds its commands to the app
 from kinema.cli import curation as _curation  # noqa: F401 - it adds its commands to the app
+from kinema.cli import exchange as _exchange  # noqa: F401 - it adds its commands to the app
 from kinema.cli import judging as _judging  # noqa: F401 - it adds its commands to the app
 from kinema.cli import making as _making  # noqa: F401 - so does this one
 from kinema.cli.commands import app

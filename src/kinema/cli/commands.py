@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -54,6 +54,10 @@ class Sampling:
     width: Annotated[int | None, Parameter(help="Pixels; as in training when left out.")] = None
     fps: Annotated[float | None, Parameter(help="Frames per second; as in training when left out.")] = None
     steps: Annotated[int | None, Parameter(help="Steps of the sampler: more is finer and slower.")] = None
+    sampler: Annotated[
+        Literal["ancestral", "ddim", "euler", "heun", "dpmpp-2m"] | None,
+        Parameter(help="How to sample: dpmpp-2m needs the fewest steps."),
+    ] = None
     guidance_scale: Annotated[
         float | None, Parameter(help="How hard to follow the prompt; 1 is no guidance.")
     ] = None
@@ -65,8 +69,13 @@ Flags = Annotated[Sampling | None, Parameter(name="*")]
 
 @app.command(help_epilogue="Example: kinema curate ~/Videos --out dataset --set cuts.threshold=24")
 def curate(
-    *footage: Annotated[Path, Parameter(help="Video and image files, or folders of them.")],
+    *footage: Annotated[
+        str, Parameter(help="Files, folders, globs, lists (.txt, .csv, .parquet), s3://bucket/prefix/.")
+    ],
     out: Annotated[Path, Parameter(name="--out", help="The dataset folder to write.")],
+    engine: Annotated[
+        Literal["local", "ray"] | None, Parameter(help="Processes of this machine, or a Ray cluster.")
+    ] = None,
     config: Config = None,
     set_: Sets = (),
     json: Json = False,
@@ -80,11 +89,11 @@ def curate(
         raise ConfigError(
             "no footage is given; name files or folders, for example: kinema curate ~/Videos --out dataset"
         )
-    settings = load_config(CurateConfig, config, set_)
+    settings = load_config(CurateConfig, config, set_, {"engine": engine})
     with Bars() as bars:
-        summary = run(footage, out, settings, bars).as_dict()
-    show(summary, as_json=json)
-    return int(bool(summary["failed"]) or not summary["kept"])
+        summary = run(footage, out, settings, bars)
+    show(summary.as_dict(), as_json=json)
+    return int(not summary.is_complete(settings.max_failed_share))
 
 
 @app.command(help_epilogue="Example: kinema plan demo --dataset dataset")

@@ -20,12 +20,14 @@ from kinema.curate.quality import QualityConfig, QualityScorer
 from kinema.curate.sampling import FrameTrack, Sampling, Scorer
 from kinema.curate.spans import Span, SpanConfig, shots, split
 from kinema.errors import DecodeError
+from kinema.location import identity, located, open_bytes
 from kinema.manifest import Clip, Source, clip_id
 from kinema.video.container import Limits
 from kinema.video.reader import SourceInfo, decode_count, open_source
 from kinema.video.small_frames import small_rgb
 from kinema.video.writer import image_bytes
 
+_PIECE_BYTES = 1 << 20
 _THUMBNAIL = Sampling(fps=2.0, width=256)
 
 
@@ -94,9 +96,14 @@ def analyse(path: Path, config: AnalysisConfig, threads: int) -> Analysis:
 
 
 def file_sha256(path: Path) -> str:
-    """Of the content, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Of the content, read in pieces; of length and ETag for an object whose store tells them."""
+    if known := identity(path):
+        return hashlib.sha256(known.encode()).hexdigest()
+    digest = hashlib.sha256()
+    with open_bytes(path) as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def scorers(config: AnalysisConfig) -> list[Scorer]:
@@ -116,7 +123,7 @@ def _decoded(
     detector, wanted = CutDetector(config.cuts), scorers(config)
     times: list[float] = []
     with ExitStack() as stack:
-        reader = stack.enter_context(open_source(Path(row.path), limits=config.limits, threads=threads))
+        reader = stack.enter_context(open_source(located(row.path), limits=config.limits, threads=threads))
         kept = [config.keep.sampling] if config.keep.frames else []
         samplings = dict.fromkeys([_THUMBNAIL, *kept, *(scorer.sampling for scorer in wanted)])
         tracks = {

@@ -11,6 +11,7 @@ import numpy as np
 
 from kinema.curate.captioner import Pictures
 from kinema.errors import DecodeError
+from kinema.location import located
 from kinema.manifest import Clip
 from kinema.shapes import Size
 from kinema.video.reader import open_source
@@ -51,7 +52,7 @@ class FrameSource:
             else:
                 yield ClipFrames(clip, kept)
         for path, waiting in by_source.items():
-            yield from self._second_decode(Path(path), waiting)
+            yield from self._second_decode(located(path), waiting)
 
     def _kept(self, clip: Clip) -> Pictures | None:
         """What lies in the folder, if it is as many and as large as is asked."""

@@ -18,6 +18,7 @@ from kinema.curate.filters import FilterConfig, filtered
 from kinema.curate.made_captions import MadeCaptions
 from kinema.curate.refilter import read_settings, refilter
 from kinema.files import atomic_path, writable_folder, write_text
+from kinema.location import located
 from kinema.manifest import Caption, Clip, Source, read_clips, read_sources, write_clips, write_sources
 
 _ANALYSIS_VERSION = 2  # raise it when the same config and file give other clips or scores
@@ -38,7 +39,7 @@ class Ledger:
         self._made = MadeCaptions(folder)
         if not (folder / "dataset.toml").is_file():
             write_text(folder / "dataset.toml", tomli_w.dumps({"kinema": __version__}))
-        self._sources = {Path(row.path): row for row in read_sources(folder)}
+        self._sources = {located(row.path): row for row in read_sources(folder)}
 
     def is_finished(self, path: Path) -> bool:
         """Whether this file, as it is now, was analysed with this config; a killed worker is tried again."""
@@ -57,7 +58,7 @@ class Ledger:
         """Captions anew for the clips that are there; unchanged parts are not touched."""
         by_source: dict[Path, list[Clip]] = {}
         for clip in read_clips(self.folder):
-            by_source.setdefault(Path(clip.source_path), []).append(clip)
+            by_source.setdefault(located(clip.source_path), []).append(clip)
         for path, clips in by_source.items():
             current = self._captioned(path, clips)
             if current != clips:
@@ -90,7 +91,17 @@ class Ledger:
             by_source.setdefault(old.source_path, []).append((old, new))
         for path, pairs in by_source.items():
             if any(old.near_duplicate_of != new.near_duplicate_of for old, new in pairs):
-                write_clips(self.folder, source_id(Path(path)), [new for _, new in pairs])
+                write_clips(self.folder, source_id(located(path)), [new for _, new in pairs])
+
+    def place(self, clips: list[Clip]) -> None:
+        """Write where the pixels of clips are stored; unchanged parts are not touched."""
+        before = {clip.clip_id: clip for clip in read_clips(self.folder)}
+        by_source: dict[str, list[Clip]] = {}
+        for clip in clips:
+            by_source.setdefault(clip.source_id, []).append(clip)
+        for part, rows in by_source.items():
+            if any(before[row.clip_id] != row for row in rows):
+                write_clips(self.folder, part, rows)
 
     def close(self, config: dict[str, object]) -> tuple[list[Source], list[Clip]]:
         """Filter all clips, write dataset.toml with the resolved config and counts; return all rows."""

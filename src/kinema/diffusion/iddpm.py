@@ -21,11 +21,14 @@ Space = Literal["noise", "clean", "velocity"]
 class IDDPMConfig:
     """The process, what the network predicts, and the space in which its error is squared.
 
+    `timesteps` "speed" draws and weighs the training steps as SpeeD does, "uniform" draws all alike.
     `loss_space` None: the space of the prediction. `max_loss_weight` limits the weight that a change of
     space gives to the nearly clean or nearly pure-noise timesteps.
     """
 
+    kind: Literal["iddpm"] = "iddpm"
     steps: int = 1000
+    timesteps: Literal["uniform", "speed"] = "uniform"
     beta_start: float = 1e-4
     beta_end: float = 0.02
     prediction: Space = "noise"

@@ -39,12 +39,20 @@ def probabilities(tables: Tables) -> Float[Tensor, " n"]:
     return (preference / preference.sum()).float()
 
 
-def draw_timesteps(tables: Tables, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
-    """Half from `probabilities`, each with its mirror image in the meaningful steps."""
-    half = torch.multinomial(
-        probabilities(tables).to(generator.device), count // 2 + 1, replacement=True, generator=generator
-    )
+def draw_timestep(tables: Tables, generator: torch.Generator) -> Int[Tensor, ""]:
+    """One step of `draw_timesteps`: a fair coin says whether it is the drawn one or its mirror image."""
+    pair = draw_timesteps(tables, 2, generator, half=1)
+    return pair[torch.randint(2, (), generator=generator)]
+
+
+def draw_timesteps(
+    tables: Tables, count: int, generator: torch.Generator, half: int | None = None
+) -> Int[Tensor, " count"]:
+    """Half from `probabilities` (as published, one more), each with its mirror in the meaningful steps."""
+    drawn = count // 2 + 1 if half is None else half
+    weights = probabilities(tables).to(generator.device)
+    first = torch.multinomial(weights, drawn, replacement=True, generator=generator)
     last = meaningful_steps(tables)
     # Step 0 mirrors to the first step beyond the meaningful ones.
-    mirror = torch.where(half < last, last - half, half - last).clamp_max(len(tables) - 1)
-    return torch.cat([half, mirror])[:count]
+    mirror = torch.where(first < last, last - first, first - last).clamp_max(len(tables) - 1)
+    return torch.cat([first, mirror])[:count]

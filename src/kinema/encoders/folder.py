@@ -16,6 +16,12 @@ from kinema.checkpoint import (
     write_json,
     write_tensors,
 )
+from kinema.encoders.autoencoder import (
+    CLASS_NAME,
+    TemporalAutoencoder,
+    load_temporal_autoencoder,
+    save_temporal_autoencoder,
+)
 from kinema.encoders.embedded import PatchPCA, PatchPCAConfig, WordTextConfig, WordTextEncoder
 from kinema.encoders.protocols import Autoencoder, TextEncoder
 from kinema.errors import CheckpointError
@@ -28,13 +34,17 @@ def save_autoencoder(folder: Path, autoencoder: Autoencoder) -> None:
     match autoencoder:
         case PatchPCA():
             _save(folder, "patch-pca", as_record(autoencoder.config), autoencoder)
+        case TemporalAutoencoder():
+            save_temporal_autoencoder(folder, autoencoder)
         case _:
             raise TypeError(f"no folder form for {type(autoencoder).__name__}")
 
 
 def load_autoencoder(folder: Path) -> Autoencoder:
-    """Read an autoencoder's folder."""
+    """Read an autoencoder's folder: kinema's own, or the `vae` of a released video model."""
     kind, record, source = _kind_of(folder)
+    if record.get("_class_name") == CLASS_NAME:
+        return load_temporal_autoencoder(folder)
     match kind:
         case "patch-pca":
             autoencoder = PatchPCA(from_record(PatchPCAConfig, record, source))

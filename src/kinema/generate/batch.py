@@ -111,7 +111,7 @@ def _batches(items: Sequence[_Item], batch_size: int) -> Iterator[list[_Item]]:
 
 
 def _steps(batch: Sequence[_Item]) -> int:
-    return batch[0].job.settings.steps * len(batch[0].job.plan.windows)
+    return batch[0].job.settings.evaluations * len(batch[0].job.plan.windows)
 
 
 def _make(model: Model, batch: Sequence[_Item], facts: dict[str, str], progress: Progress) -> None:

@@ -17,6 +17,9 @@ from jaxtyping import UInt8
 
 from kinema import __version__
 from kinema.checkpoint import as_record, from_record, write_json
+from kinema.denoiser import Sampler, default_sampler
+from kinema.diffusion.iddpm import IDDPMConfig
+from kinema.diffusion.processes import Schedule
 from kinema.errors import ConfigError
 from kinema.files import writable_folder
 from kinema.generate.conditioning import frames_in
@@ -42,7 +45,8 @@ class GenerateConfig:
 
     `task` None: text to video or image, or, with `image`, that picture as the first frame. `frames` are
     those of one segment; each of the `segments` begins with the last `overlap` frames of the one before.
-    The prompt may change from segment to segment: `|0|a cat|2|a dog`.
+    The prompt may change from segment to segment: `|0|a cat|2|a dog`. `schedule` says where a sampler other
+    than the ancestral one has its steps.
     """
 
     prompt: str
@@ -53,6 +57,8 @@ class GenerateConfig:
     width: int | None = None
     fps: float | None = None
     steps: int | None = None
+    sampler: Sampler | None = None
+    schedule: Schedule = "respaced"
     guidance_scale: float | None = None
     seed: int = 0
     segments: int = 1
@@ -116,7 +122,7 @@ def generate(model_folder: Path, config: GenerateConfig, out: Path, progress: Pr
     job = prepare(config, model, out)
     warn_of_unknown_words(model, job)
     began = time.monotonic()
-    progress.stage("generate", job.settings.steps * len(job.plan.windows))
+    progress.stage("generate", job.settings.evaluations * len(job.plan.windows))
     with repeatable(), torch.inference_mode():
         generator = torch.Generator(model.device).manual_seed(config.seed)
         made = sample_windows(model, job.plan, job.settings, generator, progress.advance)
@@ -180,6 +186,8 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
         "references": reference_records(job),
         **as_record(settings.shape(job.plan.windows[-1].frames)),
         "steps": settings.steps,
+        "sampler": settings.sampler,
+        "schedule": settings.schedule,
         "guidance_scale": settings.guidance_scale,
         "seed": config.seed,
         "ema": config.ema,
@@ -242,7 +250,9 @@ def _resolved(config: GenerateConfig, model: Model) -> GenerateConfig:
     if rate := _own_rate(config):
         defaults["fps"] = rate
     missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
-    resolved = replace(config, **missing)
+    resolved = replace(config, **missing, sampler=config.sampler or default_sampler(model))
+    if resolved.sampler == "ancestral" and not isinstance(model.process, IDDPMConfig):
+        raise ConfigError("this model is a flow and has no ancestral sampler; use euler, heun or dpmpp-2m")
     if resolved.steps is not None and resolved.steps > model.process.steps:
         raise ConfigError(f"steps must be at most {model.process.steps} for this model, got {resolved.steps}")
     return resolved
@@ -277,6 +287,7 @@ def _settings(config: GenerateConfig, model: Model) -> Settings:
     assert config.fps is not None
     assert config.steps is not None
     assert config.guidance_scale is not None
+    assert config.sampler is not None
     factor = model.autoencoder.spatial_factor
     height, width = config.height // factor * factor, config.width // factor * factor
     if not height or not width:
@@ -288,6 +299,8 @@ def _settings(config: GenerateConfig, model: Model) -> Settings:
         width=width,
         fps=config.fps,
         steps=config.steps,
+        sampler=config.sampler,
+        schedule=config.schedule,
         guidance_scale=config.guidance_scale,
     )
 

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from kinema.denoiser import Given, VideoShape, sample_latents
+from kinema.denoiser import Given, Sampler, VideoShape, sample_latents
+from kinema.diffusion.processes import Schedule
 from kinema.generate.conditioning import frames_at, given_latents, lay
 from kinema.generate.tasks import Footage, Plan, Window
 from kinema.model import Model
@@ -31,6 +32,13 @@ class Settings:
     fps: float
     steps: int
     guidance_scale: float
+    sampler: Sampler | None = None
+    schedule: Schedule = "respaced"
+
+    @property
+    def evaluations(self) -> int:
+        """Calls of the network for a window."""
+        return 2 * self.steps - 1 if self.sampler == "heun" else self.steps
 
     def shape(self, frames: int) -> VideoShape:
         """A window in pixels."""
@@ -98,6 +106,8 @@ def sample_batch(
         [row.window.prompt for row in rows],
         shape,
         steps=settings.steps,
+        sampler=settings.sampler,
+        schedule=settings.schedule,
         guidance_scale=settings.guidance_scale,
         generator=[row.generator for row in rows],
         given=given,

@@ -5,5 +5,16 @@ from __future__ import annotations
 from kinema.nn.build import NetworkConfig, build_network
 from kinema.nn.conditioning import Conditioning, cat_conditioning
 from kinema.nn.stdit2 import STDiT2, STDiT2Config
+from kinema.nn.video_unet import VideoConditioning, VideoUNet, VideoUNetConfig
 
-__all__ = ["Conditioning", "NetworkConfig", "STDiT2", "STDiT2Config", "build_network", "cat_conditioning"]
+__all__ = [
+    "Conditioning",
+    "NetworkConfig",
+    "STDiT2",
+    "STDiT2Config",
+    "VideoConditioning",
+    "VideoUNet",
+    "VideoUNetConfig",
+    "build_network",
+    "cat_conditioning",
+]

@@ -7,9 +7,10 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from kinema.nn import fused
 from kinema.nn.layers import RMSNorm, rotate
 
-Angles = tuple[Tensor, Tensor]
+Angles = fused.Angles
 KeysValues = tuple[Tensor, Tensor]
 
 
@@ -30,14 +31,23 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Float[Tensor, "b t s d"], angles: Angles | None) -> Float[Tensor, "b t s d"]:
-        queries, keys, values = rearrange(
-            self.qkv(tokens), "b t s (n h d) -> n b t s h d", n=3, h=self.heads
-        ).unbind(0)
+        qkv = self.qkv(tokens)
+        mixed = (self._mix_fused if fused.applies(tokens) else self._mix)(qkv, angles)
+        out: Tensor = self.proj(mixed)
+        return out
+
+    def _mix_fused(self, qkv: Float[Tensor, "b t s n"], angles: Angles | None) -> Float[Tensor, "b t s d"]:
+        norms = (self.q_norm, self.k_norm)
+        weights = [norm.weight for norm in norms if isinstance(norm, RMSNorm)]
+        pair = (weights[0], weights[1]) if weights else None
+        return fused.attention(qkv, self.heads, pair, angles, rope_first=self.rope_first)
+
+    def _mix(self, qkv: Float[Tensor, "b t s n"], angles: Angles | None) -> Float[Tensor, "b t s d"]:
+        queries, keys, values = rearrange(qkv, "b t s (n h d) -> n b t s h d", n=3, h=self.heads).unbind(0)
         queries = self._prepare(queries, self.q_norm, angles).to(values.dtype)
         keys = self._prepare(keys, self.k_norm, angles).to(values.dtype)
         attend = _attend_space if angles is None else _attend_time
-        out: Tensor = self.proj(attend(queries, keys, values))
-        return out
+        return attend(queries, keys, values)
 
     def _prepare(self, values: Tensor, norm: nn.Module, angles: Angles | None) -> Tensor:
         if angles is None:
@@ -83,7 +93,14 @@ class CrossAttention(nn.Module):
         keys_values: KeysValues,
         word_mask: Bool[Tensor, "b 1 1 l"] | None,
     ) -> Float[Tensor, "b t s d"]:
-        queries = rearrange(self.q_linear(tokens), "b t s (h d) -> b h (t s) d", h=self.heads)
-        mixed = F.scaled_dot_product_attention(queries, *keys_values, attn_mask=word_mask)
-        out: Tensor = self.proj(rearrange(mixed, "b h (t s) d -> b t s (h d)", t=tokens.shape[1]))
+        queries = self.q_linear(tokens)
+        if fused.applies(tokens):
+            mixed = fused.cross_attention(queries.flatten(1, 2), *keys_values, word_mask).reshape(
+                queries.shape
+            )
+        else:
+            split = rearrange(queries, "b t s (h d) -> b h (t s) d", h=self.heads)
+            mixed = F.scaled_dot_product_attention(split, *keys_values, attn_mask=word_mask)
+            mixed = rearrange(mixed, "b h (t s) d -> b t s (h d)", t=tokens.shape[1])
+        out: Tensor = self.proj(mixed)
         return out

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 from kinema.nn.stdit2 import STDiT2, STDiT2Config
+from kinema.nn.video_unet import VideoUNet, VideoUNetConfig
 
-NetworkConfig = STDiT2Config
+NetworkConfig = STDiT2Config | VideoUNetConfig
 
 
-def build_network(config: NetworkConfig) -> STDiT2:
+@overload
+def build_network(config: STDiT2Config) -> STDiT2: ...
+@overload
+def build_network(config: VideoUNetConfig) -> VideoUNet: ...
+def build_network(config: NetworkConfig) -> STDiT2 | VideoUNet:
     """The network of `config`, freshly initialised."""
     match config:
         case STDiT2Config():
             return STDiT2(config)
+        case VideoUNetConfig():
+            return VideoUNet(config)

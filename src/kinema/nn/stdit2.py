@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from kinema.nn import fused
 from kinema.nn.attention import Angles, CrossAttention, KeysValues, SelfAttention
 from kinema.nn.conditioning import Conditioning
 from kinema.nn.layers import Mlp, PatchEmbed, RotaryEmbedding, ScalarEmbedder, position_embedding
@@ -119,10 +120,10 @@ class Block(nn.Module):
     ) -> Float[Tensor, "b t s d"]:
         space = (self.scale_shift_table + modulations.space)[:, :, None].unbind(3)
         time = (self.scale_shift_table_temporal + modulations.time)[:, :, None].unbind(3)
-        tokens = torch.addcmul(tokens, space[2], self.attn(modulate(tokens, space[0], space[1]), None))
-        tokens = torch.addcmul(tokens, time[2], self.attn_temp(modulate(tokens, time[0], time[1]), angles))
+        tokens = add_gated(tokens, space[2], self.attn(modulate(tokens, space[0], space[1]), None))
+        tokens = add_gated(tokens, time[2], self.attn_temp(modulate(tokens, time[0], time[1]), angles))
         tokens = tokens + self.cross_attn(tokens, keys_values, word_mask)
-        return torch.addcmul(tokens, space[5], self.mlp(modulate(tokens, space[3], space[4])))
+        return add_gated(tokens, space[5], self.mlp(modulate(tokens, space[3], space[4])))
 
 
 class FinalLayer(nn.Module):
@@ -286,7 +287,18 @@ def modulate(
     tokens: Float[Tensor, "b t s d"], shift: Float[Tensor, "b t 1 d"], scale: Float[Tensor, "b t 1 d"]
 ) -> Float[Tensor, "b t s d"]:
     """LayerNorm without weights, then the frame's own scale and shift."""
+    if fused.applies(tokens):
+        return fused.modulate(tokens, shift, scale)
     return torch.addcmul(shift, F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6), 1 + scale)
+
+
+def add_gated(
+    tokens: Float[Tensor, "b t s d"], gate: Float[Tensor, "b t 1 d"], branch: Float[Tensor, "b t s d"]
+) -> Float[Tensor, "b t s d"]:
+    """A residual, weighed by the frame's own gate."""
+    if fused.applies(tokens):
+        return fused.add_gated(tokens, gate, branch)
+    return torch.addcmul(tokens, gate, branch)
 
 
 @torch.no_grad()

@@ -8,8 +8,9 @@ from typing import Literal
 from kinema.dataset.config import DataConfig
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.masking import MaskConfig
+from kinema.diffusion.processes import Process
 from kinema.encoders.embedded import PatchPCAConfig, WordTextConfig
-from kinema.nn import NetworkConfig, STDiT2Config
+from kinema.nn import STDiT2Config
 from kinema.train.optim import MuonConfig, OptimConfig, ScheduleConfig
 
 
@@ -53,8 +54,8 @@ class TrainConfig:
     `masks` are the probabilities of giving some of a clip's frames.
     """
 
-    network: NetworkConfig = field(default_factory=_small_network)
-    process: IDDPMConfig = field(default_factory=_small_process)
+    network: STDiT2Config = field(default_factory=_small_network)
+    process: Process = field(default_factory=_small_process)
     autoencoder: PatchPCAConfig = field(default_factory=lambda: PatchPCAConfig(whitening=0.5))
     text_encoder: WordTextConfig = field(default_factory=lambda: WordTextConfig(width=64))
     data: DataConfig = field(default_factory=DataConfig)

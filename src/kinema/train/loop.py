@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kinema.checkpoint import save_checkpoint
 from kinema.dataset.loader import Batch, iterate_batches
-from kinema.diffusion.iddpm import tables
+from kinema.diffusion.processes import Process, noise_share
 from kinema.errors import Interrupted, TrainingError
 from kinema.progress import Progress, Silent
 from kinema.runlog import RunLog, read_metrics
@@ -88,9 +88,7 @@ def _steps(run: Run, log: RunLog, progress: Progress, wish: StopWish) -> None:
 def _stepper(run: Run) -> Callable[[Iterator[Batch]], dict[str, Any]]:
     """One optimisation step, as a function of where the batches come from."""
     config, state, device = run.config, run.state, run.model.device
-    objective = Objective(
-        run.model.text_encoder, config.process, tables(config.process).to(device), config.precision
-    )
+    objective = Objective(run.model.text_encoder, config.process, config.precision)
 
     def step_once(batches: Iterator[Batch]) -> dict[str, Any]:
         began = time.monotonic()
@@ -106,7 +104,7 @@ def _stepper(run: Run) -> Callable[[Iterator[Batch]], dict[str, Any]]:
         state.samples += len(batch.clip_ids)
         return {
             **{name: value.mean().item() for name, value in terms.items()},
-            "loss_by_noise": _by_noise(terms["loss"], draws, config.process.steps),
+            "loss_by_noise": _by_noise(terms["loss"], draws, config.process),
             "grad_norm": grad_norm,
             "lr": lr,
             "bucket": str(batch.bucket),
@@ -134,9 +132,9 @@ def _update(run: Run, batch: Batch, loss: Tensor, rate: float) -> tuple[float, f
     return grad_norm, lr
 
 
-def _by_noise(loss: Float[Tensor, " b"], draws: Draws, steps: int) -> dict[str, float]:
+def _by_noise(loss: Float[Tensor, " b"], draws: Draws, process: Process) -> dict[str, float]:
     """Mean loss in each quarter of the noise range that the batch has samples in, low noise first."""
-    level = draws.index * _NOISE_LEVELS // steps
+    level = (noise_share(process, draws.index) * _NOISE_LEVELS).long()
     return {str(q): loss[level == q].mean().item() for q in range(_NOISE_LEVELS) if bool((level == q).any())}
 
 

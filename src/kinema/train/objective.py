@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kinema.dataset.loader import Batch
 from kinema.denoiser import VideoShape, condition
-from kinema.diffusion.iddpm import IDDPMConfig, add_noise, losses
 from kinema.diffusion.masking import draw_denoise_mask
-from kinema.diffusion.schedules import Tables
+from kinema.diffusion.processes import Process, add_noise, draw_index, losses, timestep
 from kinema.encoders.protocols import TextEncoder
 from kinema.nn import STDiT2
 from kinema.train.config import TrainConfig
@@ -22,11 +22,11 @@ from kinema.train.config import TrainConfig
 @dataclass(frozen=True, kw_only=True)
 class Draws:
     """Everything random of a batch. Each row comes from its own sample's seed, so that neither the other
-    samples of the batch nor the number of processes change it.
+    samples of the batch nor the number of processes change it. `index` is a step, or the time of a flow.
     """
 
     noise: Float[Tensor, "b c t h w"]
-    index: Int[Tensor, " b"]
+    index: Tensor
     denoise_mask: Bool[Tensor, "b t"]
     caption_dropped: Bool[Tensor, " b"]
 
@@ -46,7 +46,7 @@ def draw(seeds: list[int], shape: tuple[int, ...], config: TrainConfig) -> Draws
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed ^ config.seed)
         noise.append(torch.randn(shape, generator=generator))
-        index.append(torch.randint(config.process.steps, (), generator=generator))
+        index.append(draw_index(config.process, math.prod(shape[1:]), generator))
         mask.append(draw_denoise_mask(config.masks, shape[1], generator))
         dropped.append(torch.rand((), generator=generator) < config.network.caption_drop)
     return Draws(
@@ -62,21 +62,20 @@ class Objective:
     """Loss terms per sample, over the frames that are generated. Draws nothing itself."""
 
     text_encoder: TextEncoder
-    process: IDDPMConfig
-    tables: Tables
+    process: Process
     precision: Literal["fp32", "bf16"] = "fp32"
 
     def __call__(
         self, network: STDiT2, batch: Batch, clean: Float[Tensor, "b c t h w"], draws: Draws
     ) -> dict[str, Float[Tensor, " b"]]:
         """`loss` and its parts."""
-        noised = add_noise(self.tables, clean, draws.noise, draws.index, draws.denoise_mask)
-        timestep = self.tables.timestep_map[draws.index].float()
+        noised = add_noise(self.process, clean, draws.noise, draws.index, draws.denoise_mask)
+        told = timestep(self.process, draws.index)
         size = batch.bucket.size
         shape = VideoShape(height=size.height, width=size.width, frames=batch.bucket.frames, fps=0.0)
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             conditioning = condition(self.text_encoder.encode(batch.captions), shape, batch.fps)
             null = network.null_tokens(conditioning.tokens.shape[1])
             conditioning = conditioning.with_caption(null, draws.caption_dropped)
-            output = network(noised.latents, timestep, conditioning, draws.denoise_mask)
-        return losses(self.process, self.tables, output.float(), noised)
+            output = network(noised.latents, told, conditioning, draws.denoise_mask)
+        return losses(self.process, output.float(), noised)

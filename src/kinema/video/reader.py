@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from av.container import InputContainer
 from jaxtyping import UInt8
 
 from kinema.errors import DecodeError
+from kinema.location import Located, open_bytes
 from kinema.shapes import Size
 from kinema.video.container import Limits, is_still, one_line_errors, open_container, video_stream
 from kinema.video.orientation import exif_orientation, upright
@@ -39,7 +39,7 @@ _UNSEEKABLE = {"gif", "apng"}  # a frame is drawn over the earlier ones
 class SourceInfo:
     """What the container states. `frames` and `duration_s` are 0 where only decoding can tell."""
 
-    path: Path
+    path: Located
     width: int
     height: int
     fps: float
@@ -90,11 +90,12 @@ class Picture:
 class Reader:
     """One open source; make it with `open_source`. Its pictures can be gone through once."""
 
-    def __init__(self, path: Path, container: InputContainer, limits: Limits, threads: int) -> None:
+    def __init__(self, path: Located, container: InputContainer, limits: Limits, threads: int) -> None:
         self.path = path
         self._container = container
         self._limits = limits
-        self._deadline = time.monotonic() + limits.max_seconds
+        self._seconds = limits.seconds(path.stat().st_size)
+        self._deadline = time.monotonic() + self._seconds
         self._stream = video_stream(container, path)
         self._check_size()
         self._stream.thread_type = "NONE" if threads == 1 else "AUTO"
@@ -210,7 +211,7 @@ class Reader:
             raise DecodeError(f"{self.path}: more than {self._limits.max_frames} frames (max_frames)")
         if time.monotonic() > self._deadline:
             raise DecodeError(
-                f"{self.path}: decoding took more than {self._limits.max_seconds:g} s (max_seconds)"
+                f"{self.path}: decoding took more than {self._seconds:g} s (see limits.max_seconds)"
             )
 
     def _check_complete(self, frames: int) -> None:
@@ -234,7 +235,7 @@ class Reader:
         mirror, turns = False, round(self._first.rotation / 90) % 4
         aspect = self._stream.sample_aspect_ratio
         if self._still:
-            with self.path.open("rb") as file:
+            with open_bytes(self.path) as file:
                 orientation = exif_orientation(file.read(_EXIF_BYTES))
             mirror, turns = upright(orientation) if orientation > 1 else (mirror, turns)
             aspect = None  # the density that a photo states is for print
@@ -320,9 +321,8 @@ class _Cursor:
 
 
 @contextmanager
-def open_source(path: Path, *, limits: Limits | None = None, threads: int = 0) -> Iterator[Reader]:
+def open_source(path: Located, *, limits: Limits | None = None, threads: int = 0) -> Iterator[Reader]:
     """A `Reader` on a video or image; `threads` 0 lets the decoder choose. Raises `DecodeError`."""
-    path = Path(path)
     limits = limits or Limits()
     decode_count.opened += 1
     with open_container(path, limits) as container:
@@ -331,14 +331,14 @@ def open_source(path: Path, *, limits: Limits | None = None, threads: int = 0) -
         yield reader
 
 
-def probe(path: Path, *, limits: Limits | None = None) -> SourceInfo:
+def probe(path: Located, *, limits: Limits | None = None) -> SourceInfo:
     """Container facts; decodes one frame, because rotation and the first timestamp are only there."""
     with open_source(path, limits=limits, threads=1) as reader:
         return reader.info
 
 
 def decode(
-    path: Path,
+    path: Located,
     *,
     size: Size | None = None,
     limits: Limits | None = None,
@@ -353,7 +353,7 @@ def decode(
 
 
 def read_frames(
-    path: Path,
+    path: Located,
     times_s: Sequence[float],
     *,
     size: Size | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -18,13 +19,29 @@ from kinema.files import atomic_path
 _BT709, _LIMITED_RANGE = 1, 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How H.264 is written. `gop` is the most frames between key frames, None is the encoder's choice; with
+    `threads` 1 the same frames give the same bytes on every machine.
+    """
+
+    crf: int = 18
+    preset: str = "medium"
+    gop: int | None = None
+    threads: int = 0
+
+    @property
+    def options(self) -> dict[str, object]:
+        """As the encoder names them."""
+        wanted = {"crf": self.crf, "preset": self.preset, "g": self.gop, "threads": self.threads or None}
+        return {name: str(value) for name, value in wanted.items() if value is not None}
+
+
 def write_video(
     path: Path,
     frames: Iterable[UInt8[np.ndarray, "h w 3"]],
     fps: float,
-    *,
-    crf: int = 18,
-    preset: str = "medium",
+    encoding: Encoding | None = None,
 ) -> None:
     """RGB frames to H.264 yuv420p with the index at the front; odd sizes gain a row or column at the edge.
 
@@ -39,7 +56,7 @@ def write_video(
     _check(first, first.shape)
     with atomic_path(path) as temporary:
         try:
-            _encode(temporary, chain([first], iterator), fps, {"crf": str(crf), "preset": preset})
+            _encode(temporary, chain([first], iterator), fps, (encoding or Encoding()).options)
         except av.error.FFmpegError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
 

@@ -1,0 +1,1 @@
+"""Other layouts of weights: public checkpoints in, public checkpoints out."""

@@ -1,0 +1,116 @@
+"""The processes that a network can be trained with, a closed set: what differs is chosen by type here."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from kinema.diffusion import iddpm, rectified_flow, speed
+from kinema.diffusion.iddpm import IDDPMConfig, NoisedLatents
+from kinema.diffusion.karras import karras_sigmas
+from kinema.diffusion.protocols import Denoised
+from kinema.diffusion.rectified_flow import RectifiedFlowConfig
+from kinema.diffusion.schedules import Tables
+
+Process = IDDPMConfig | RectifiedFlowConfig
+Schedule = Literal["respaced", "karras"]
+
+_LAST_TIME = 0.999
+
+
+@cache
+def full_tables(process: IDDPMConfig, device: torch.device) -> Tables:
+    """All steps of training."""
+    return iddpm.tables(process).to(device)
+
+
+def draw_index(process: Process, values: int, generator: torch.Generator) -> Tensor:
+    """Where one sample is noised to: a step, or the time of a flow. `values` counts t h w of its latents."""
+    match process:
+        case IDDPMConfig(timesteps="speed"):
+            return speed.draw_timestep(full_tables(process, generator.device), generator)
+        case IDDPMConfig():
+            return torch.randint(process.steps, (), generator=generator)
+        case RectifiedFlowConfig():
+            return rectified_flow.draw_time(process, values, generator)
+
+
+def noise_share(process: Process, index: Tensor) -> Tensor:
+    """The place of a draw in the noise range, from 0 (clean) to 1."""
+    return index / process.steps if isinstance(process, IDDPMConfig) else index
+
+
+def add_noise(
+    process: Process,
+    clean: Float[Tensor, "b c t h w"],
+    noise: Float[Tensor, "b c t h w"],
+    index: Tensor,
+    denoise_mask: Bool[Tensor, "b t"] | None = None,
+) -> NoisedLatents:
+    """Latents as the network is trained on them; frames with `denoise_mask` False stay exactly clean."""
+    match process:
+        case IDDPMConfig():
+            return iddpm.add_noise(full_tables(process, clean.device), clean, noise, index, denoise_mask)
+        case RectifiedFlowConfig():
+            return rectified_flow.add_noise(clean, noise, index, denoise_mask)
+
+
+def timestep(process: Process, index: Tensor) -> Float[Tensor, " b"]:
+    """What the network is told of a draw."""
+    return index.float() if isinstance(process, IDDPMConfig) else index * process.steps
+
+
+def losses(process: Process, output: Tensor, noised: NoisedLatents) -> dict[str, Float[Tensor, " b"]]:
+    """`loss` and its parts, one number per element."""
+    match process:
+        case IDDPMConfig():
+            full = full_tables(process, output.device)
+            weights = speed.step_weights(full) if process.timesteps == "speed" else None
+            return iddpm.losses(process, full, output, noised, weights)
+        case RectifiedFlowConfig():
+            return rectified_flow.losses(output, noised)
+
+
+def told(
+    process: Process, latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]
+) -> tuple[Float[Tensor, "b c t h w"], Float[Tensor, " b"]]:
+    """The latents and the timestep that the network gets for the seam's clean + sigma noise."""
+    match process:
+        case IDDPMConfig():
+            step = iddpm.timestep_from_sigma(full_tables(process, latents.device), sigma)
+            return iddpm.network_latents(latents, sigma), step.float()
+        case RectifiedFlowConfig():
+            time = rectified_flow.time_from_sigma(sigma)
+            return rectified_flow.network_latents(latents, sigma), time * process.steps
+
+
+def denoised(process: Process, output: Tensor, latents: Tensor, sigma: Float[Tensor, "b t"]) -> Denoised:
+    """What the network's output says at the seam."""
+    match process:
+        case IDDPMConfig():
+            return iddpm.denoised_from_output(process, output, latents, sigma)
+        case RectifiedFlowConfig():
+            return rectified_flow.denoised_from_output(output, latents, sigma)
+
+
+def sampling_sigmas(
+    process: Process, steps: int, schedule: Schedule = "respaced", values: int = 1
+) -> Float[Tensor, " steps+1"]:
+    """From the most noise down to 0. "respaced": evenly in the process's own steps or (shifted) times."""
+    match process:
+        case IDDPMConfig():
+            own = iddpm.tables(process, steps).sigma.flip(0)
+            full = full_tables(process, torch.device("cpu")).sigma
+            low, high = full[0].item(), full[-1].item()
+        case RectifiedFlowConfig():
+            times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1].clamp_max(_LAST_TIME)
+            times = rectified_flow.shift_time(times, rectified_flow.shift_factor(process, values))
+            own = (times / (1 - times)).float()
+            low, high = 0.002, _LAST_TIME / (1 - _LAST_TIME)
+    if schedule == "karras":
+        return karras_sigmas(steps, low, high)
+    return torch.cat([own, own.new_zeros(1)])
