@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -124,3 +124,42 @@ def dataset(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("curated") / "dataset"
     assert curate([footage], folder, CurateConfig()).kept == 2
     return folder
+
+
+@pytest.fixture(scope="session")
+def published_encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders `t5`, `vae` and `cogvideox`: the real classes, small and with random weights."""
+    import torch
+
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    diffusers = pytest.importorskip("diffusers")
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("encoders")
+    torch.manual_seed(0)
+    t5 = transformers.T5Config(vocab_size=40, d_model=24, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    transformers.T5EncoderModel(t5).save_pretrained(folder / "t5")
+    small_tokenizer().save_pretrained(folder / "t5")
+    small = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
+    halves = {
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }
+    diffusers.AutoencoderKL(**small, **halves, latent_channels=4).save_pretrained(folder / "vae")
+    sizes = {"latent_channels": 6, "sample_height": 16, "sample_width": 16}
+    diffusers.AutoencoderKLCogVideoX(**small, **sizes).save_pretrained(folder / "cogvideox")
+    return folder
+
+
+def small_tokenizer() -> Any:
+    """A word tokenizer with T5's marks."""
+    import tokenizers
+    import transformers
+
+    words = ["<pad>", "</s>", "<unk>", "a", "red", "green", "square", "moves"]
+    model = tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
+    fast = tokenizers.Tokenizer(model)
+    fast.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    fast.post_processor = tokenizers.processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=fast, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )

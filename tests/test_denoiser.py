@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+from kinema.conventions import CONVENTIONS
 from kinema.denoiser import Given, VideoShape, build_denoise, condition, sample_latents
 from kinema.diffusion.iddpm import IDDPMConfig, add_noise, tables
+from kinema.encoders.autoencoder_kl import CausalAutoencoder, CausalAutoencoderConfig
 from kinema.encoders.embedded import PatchPCA, PatchPCAConfig, WordTextConfig, WordTextEncoder
 from kinema.model import Model, SamplingDefaults, TrainedOn
 from kinema.nn import STDiT2, STDiT2Config
@@ -99,3 +103,34 @@ def test_every_step_is_counted(model: Model) -> None:
     )
     assert len(counted) == 4
     assert latents.shape == (1, *SHAPE.latent_shape(model.autoencoder))
+
+
+def test_the_preset_published_tells_the_network_what_its_weights_know(model: Model) -> None:
+    text = model.text_encoder.encode(["red square"])
+    published = CONVENTIONS["published"]
+    told = condition(text, SHAPE, conventions=published)
+    assert (told.aspect_ratio.item(), told.fps.item()) == (48 / 32, 18.0)
+    own = condition(text, SHAPE)
+    assert (own.aspect_ratio.item(), own.fps.item()) == (pytest.approx(32 / 48), 6.0)
+    image = replace(SHAPE, frames=1)
+    assert (
+        condition(text, image, conventions=published).fps.item() == condition(text, image).fps.item() == 120
+    )
+
+
+def test_the_preset_published_guides_three_channels(model: Model) -> None:
+    conditioning = condition(model.text_encoder.encode(["red square"]), SHAPE)
+    latents, sigma = 3 * normal(0), torch.full((1, 3), 3.0)
+    plain = build_denoise(model, conditioning)(latents, sigma).clean
+    full = build_denoise(model, conditioning, guidance_scale=4.0)(latents, sigma).clean
+    quirky = replace(model, preset="published")
+    guided = build_denoise(quirky, conditioning, guidance_scale=4.0)(latents, sigma).clean
+    torch.testing.assert_close(guided[:, :3], full[:, :3])
+    torch.testing.assert_close(guided[:, 3:], plain[:, 3:])
+    assert not torch.allclose(guided[:, 3:], full[:, 3:])
+
+
+def test_latents_of_compressed_time() -> None:
+    autoencoder = CausalAutoencoder(CausalAutoencoderConfig())
+    for frames, latent in ((1, 1), (17, 5), (18, 6)):
+        assert replace(SHAPE, frames=frames).latent_shape(autoencoder) == (16, latent, 4, 6)

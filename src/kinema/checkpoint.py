@@ -35,10 +35,12 @@ class Checkpoint:
     refused: tuple[str, ...] = ()
 
 
-def write_tensors(target: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(
+    target: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
     """Write one safetensors file atomically."""
     with atomic_path(target) as temporary, _disk_errors(target):
-        safetensors.torch.save_file(_plain(tensors), temporary)
+        safetensors.torch.save_file(_plain(tensors), temporary, metadata=metadata)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -51,6 +53,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def fill_module(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy `tensors` into `module`; every key and shape must match, the first that does not is named."""
+    check_fits(module, tensors, source)
+    module.load_state_dict(dict(tensors))
+
+
+def check_fits(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Raise `CheckpointError` for the first key that is missing, unknown or of another shape."""
     own = module.state_dict()
     for key in sorted(own.keys() | tensors.keys()):
         if key not in tensors:
@@ -62,7 +70,6 @@ def fill_module(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -
                 f"{source}: {key} has shape {list(tensors[key].shape)}, "
                 f"this network expects {list(own[key].shape)}"
             )
-    module.load_state_dict(dict(tensors))
 
 
 def as_record(config: Any) -> dict[str, Any]:  # noqa: ANN401 - any config dataclass

@@ -10,12 +10,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from kinema.conventions import CONVENTIONS, Conventions
 from kinema.diffusion.guidance import guide, split_pair
 from kinema.diffusion.iddpm import IDDPMConfig, tables
 from kinema.diffusion.processes import Schedule, denoised, sampling_sigmas, told
 from kinema.diffusion.protocols import Denoise, Denoised, Draw
 from kinema.diffusion.samplers import sample_ancestral
 from kinema.diffusion.samplers_ode import sample_ddim, sample_dpmpp_2m, sample_euler, sample_heun
+from kinema.encoders.latent_frames import latent_frames
 from kinema.encoders.protocols import Autoencoder, EncodedText
 from kinema.model import Model
 from kinema.nn import Conditioning, cat_conditioning
@@ -35,7 +37,7 @@ class VideoShape:
     def latent_shape(self, autoencoder: Autoencoder) -> tuple[int, int, int, int]:
         """`c t h w` of the clip's latents."""
         factor = autoencoder.spatial_factor
-        frames = -(-self.frames // autoencoder.temporal_factor)
+        frames = latent_frames(self.frames, autoencoder.temporal_factor)
         return autoencoder.latent_channels, frames, self.height // factor, self.width // factor
 
 
@@ -50,17 +52,25 @@ class Given:
     denoise_mask: Bool[Tensor, "b t"] | Float[Tensor, "b t"]
 
 
-def condition(text: EncodedText, shape: VideoShape, fps: Float[Tensor, " b"] | None = None) -> Conditioning:
-    """Text and the facts of the clip; `fps` overrides the shape's, row by row."""
+def condition(
+    text: EncodedText,
+    shape: VideoShape,
+    fps: Float[Tensor, " b"] | None = None,
+    conventions: Conventions = CONVENTIONS["kinema"],
+) -> Conditioning:
+    """Text and the facts of the clip as the network was taught them.
+
+    `fps` is what it is told row by row; without it, what it was told of clips that play at the shape's.
+    """
     ones = torch.ones(len(text.tokens), device=text.tokens.device)
     return Conditioning(
         tokens=text.tokens,
         token_mask=text.mask,
         height=ones * shape.height,
         width=ones * shape.width,
-        aspect_ratio=ones * (shape.height / shape.width),
+        aspect_ratio=ones * conventions.aspect_ratio(shape.height, shape.width),
         frames=ones * shape.frames,
-        fps=ones * shape.fps if fps is None else fps.to(ones),
+        fps=ones * conventions.told_fps(shape.fps, shape.frames) if fps is None else fps.to(ones),
     )
 
 
@@ -70,7 +80,7 @@ def build_denoise(model: Model, conditioning: Conditioning, *, guidance_scale: f
     With guidance, one forward pass holds the conditional and the unconditional rows. Text is embedded
     once, not in every step.
     """
-    guided = guidance_scale != 1.0
+    guided, channels = guidance_scale != 1.0, model.conventions.guided_channels
     if guided:
         null = model.network.null_tokens(conditioning.tokens.shape[1])
         conditioning = cat_conditioning([conditioning, conditioning.with_caption(null)])
@@ -82,7 +92,7 @@ def build_denoise(model: Model, conditioning: Conditioning, *, guidance_scale: f
         scaled, timestep = told(model.process, latents, sigma)
         output = model.network(scaled, timestep, conditioning, _denoise_mask(sigma), text=text)
         estimate = denoised(model.process, output, latents, sigma)
-        return guide(*split_pair(estimate), guidance_scale) if guided else estimate
+        return guide(*split_pair(estimate), guidance_scale, channels) if guided else estimate
 
     return denoise
 
@@ -112,7 +122,8 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
-    conditioning = condition(model.text_encoder.encode(prompts), shape).to(model.device)
+    text = model.text_encoder.encode(prompts)
+    conditioning = condition(text, shape, conventions=model.conventions).to(model.device)
     denoise = build_denoise(model, conditioning, guidance_scale=guidance_scale)
     draw = _rows(generators, shape.latent_shape(model.autoencoder), model.device)
     noise = draw()

@@ -23,10 +23,11 @@ from kinema.checkpoint import (
     write_json,
     write_tensors,
 )
+from kinema.conventions import CONVENTIONS, Conventions, Preset
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.processes import Process
 from kinema.diffusion.rectified_flow import RectifiedFlowConfig
-from kinema.encoders.folder import load_autoencoder, load_text_encoder, save_autoencoder, save_text_encoder
+from kinema.encoders.folder import open_autoencoder, open_text_encoder, store_autoencoder, store_text_encoder
 from kinema.encoders.protocols import Autoencoder, TextEncoder
 from kinema.errors import CheckpointError
 from kinema.files import write_text
@@ -69,6 +70,12 @@ class Model:
     text_encoder: TextEncoder
     sampling: SamplingDefaults
     trained_on: TrainedOn
+    preset: Preset = "kinema"
+
+    @property
+    def conventions(self) -> Conventions:
+        """What the network was taught that its weights do not show."""
+        return CONVENTIONS[self.preset]
 
     def to(self, device: torch.device | str) -> Model:
         """Move every module; returns itself."""
@@ -88,18 +95,22 @@ def save_model(folder: Path, model: Model, average: Mapping[str, Mapping[str, Te
 
     `average` holds averaged weights by part (`network`, `text_encoder`); they go to `ema/`.
     """
-    write_json(folder / _NETWORK / _CONFIG, {"kind": "stdit2", **as_record(model.network.config)})
     write_tensors(folder / _NETWORK / _TENSORS, model.network.state_dict())
-    save_autoencoder(folder / _VAE, model.autoencoder)
-    save_text_encoder(folder / _TEXT, model.text_encoder)
     for part, tensors in (average or {}).items():
         write_tensors(folder / _AVERAGE / f"{part}.safetensors", tensors)
+    write_description(folder, model)
+
+
+def write_description(folder: Path, model: Model) -> None:
+    """Everything of a model folder but the weights of the network; its tensors may be on the meta device."""
+    write_json(folder / _NETWORK / _CONFIG, {"kind": "stdit2", **as_record(model.network.config)})
     record = {
         "kinema": __version__,
+        "preset": model.preset,
         "network": {"kind": "stdit2", "folder": _NETWORK},
         "process": as_record(model.process),
-        "autoencoder": {"folder": _VAE},
-        "text_encoder": {"folder": _TEXT},
+        "autoencoder": store_autoencoder(folder, _VAE, model.autoencoder),
+        "text_encoder": store_text_encoder(folder, _TEXT, model.text_encoder),
         "sampling": as_record(model.sampling),
         "trained_on": as_record(model.trained_on),
     }
@@ -114,10 +125,11 @@ def load_model(folder: Path, *, ema: bool = True) -> Model:
         model = Model(
             network=build_network(_network_config(folder / record["network"]["folder"] / _CONFIG)),
             process=_process(record["process"], f"{source} [process]"),
-            autoencoder=load_autoencoder(folder / record["autoencoder"]["folder"]),
-            text_encoder=load_text_encoder(folder / record["text_encoder"]["folder"]),
+            autoencoder=open_autoencoder(folder, record["autoencoder"]),
+            text_encoder=open_text_encoder(folder, record["text_encoder"]),
             sampling=from_record(SamplingDefaults, record["sampling"], f"{source} [sampling]"),
             trained_on=from_record(TrainedOn, record["trained_on"], f"{source} [trained_on]"),
+            preset=_preset(record.get("preset", "kinema"), source),
         )
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{source} lacks {error}; it is not a whole model description") from error
@@ -149,6 +161,18 @@ def _fill(folder: Path, network: Path, model: Model, ema: bool) -> None:
     text = folder / _AVERAGE / "text_encoder.safetensors"
     if ema and text.is_file() and isinstance(model.text_encoder, nn.Module):
         fill_module(model.text_encoder, read_tensors(text), str(text))
+
+
+def network_config(folder: Path) -> STDiT2Config:
+    """The config of a model folder's network."""
+    return _network_config(folder / _read_record(folder)["network"]["folder"] / _CONFIG)
+
+
+def _preset(name: Any, source: str) -> Preset:  # noqa: ANN401 - whatever the file holds
+    if name not in CONVENTIONS:
+        raise CheckpointError(f"{source}: unknown preset {name!r}; known are {', '.join(CONVENTIONS)}")
+    known: Preset = name
+    return known
 
 
 def _process(record: Mapping[str, Any], source: str) -> Process:

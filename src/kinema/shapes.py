@@ -182,22 +182,3 @@ def _closest_size(area: int, aspect_ratio: float) -> Size:
 def _around(length: float) -> tuple[int, int]:
     below = max(_PIXEL_MULTIPLE, int(length // _PIXEL_MULTIPLE) * _PIXEL_MULTIPLE)
     return below, below + _PIXEL_MULTIPLE
-
-
-@dataclass(frozen=True)
-class TimeGrid:
-    """Latent frames over frames: each latent frame stands for `factor` of them, the last for what is left."""
-
-    factor: int
-
-    def count(self, frames: int) -> int:
-        """Latent frames of a clip."""
-        return -(-frames // self.factor)
-
-    def span(self, index: int, frames: int) -> tuple[int, int]:
-        """The frames, first and past the last, that a latent frame of a clip stands for."""
-        return index * self.factor, min((index + 1) * self.factor, frames)
-
-    def up(self, frames: int) -> int:
-        """The next number of frames that fills its latent frames."""
-        return self.count(frames) * self.factor

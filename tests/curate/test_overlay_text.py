@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kinema.curate import overlay_text
-from kinema.curate.overlay_text import TextConfig, TextScorer, may_hold_text, text_area
+from kinema.curate.overlay_text import TextConfig, TextScorer, rows_with_strokes, text_area
 from kinema.errors import KinemaError
 
 needs_rapidocr = pytest.mark.skipif(
@@ -51,9 +51,20 @@ def test_a_picture_without_strong_edges_is_spared_the_detector(monkeypatch: pyte
 
     monkeypatch.setattr(overlay_text, "_engine", fail)
     smooth = np.tile(np.linspace(0, 255, 640), (360, 1)).astype(np.uint8)[..., None]
-    assert not may_hold_text(smooth)
-    assert may_hold_text(subtitled("OK"))
+    assert not rows_with_strokes(smooth).any()
     assert text_area(smooth, CONFIG) == 0.0
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_only_rows_that_may_hold_text_are_looked_at(channels: int) -> None:
+    rows = np.flatnonzero(rows_with_strokes(subtitled("OK")[..., :channels]))
+    assert 270 < rows.min() < 310
+    assert 330 < rows.max() < 360
+
+
+def test_an_edge_is_no_stroke() -> None:
+    step = np.where(np.arange(640) < 320, 40, 220).astype(np.uint8)
+    assert not rows_with_strokes(np.tile(step, (360, 1))[..., None]).any()
 
 
 def test_without_rapidocr_the_error_names_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kinema.denoiser import VideoShape
+from kinema.encoders.latent_frames import TimeGrid, fill_up, latent_mask
 from kinema.errors import ConfigError
 from kinema.generate.conditioning import (
     Reference,
@@ -19,7 +20,7 @@ from kinema.generate.conditioning import (
     lay,
     strengths,
 )
-from kinema.shapes import Size, TimeGrid
+from kinema.shapes import Size
 from kinema.video.writer import write_image, write_video
 
 CLIP, PICTURE = Path("clip.mp4"), Path("picture.png")
@@ -27,17 +28,21 @@ LENGTHS = {CLIP: 10, PICTURE: 1}
 
 
 class FourFrames:
-    """A latent frame is the mean of four frames, 8 x 8 pixels each; the last one repeats its last frame."""
+    """The first latent frame is a frame, each later one the mean of four; 8 x 8 pixels each."""
 
     latent_channels, spatial_factor, temporal_factor = 3, 8, 4
 
     def encode(self, video: Tensor) -> Tensor:
-        missing = -video.shape[2] % 4
-        video = torch.cat([video, video[:, :, -1:].expand(-1, -1, missing, -1, -1)], dim=2)
-        return functional.avg_pool3d(video, (4, 8, 8))
+        video = fill_up(video, 4)
+        first, later = video[:, :, :1], video[:, :, 1:]
+        parts = [functional.avg_pool3d(first, (1, 8, 8))]
+        return torch.cat(
+            [*parts, functional.avg_pool3d(later, (4, 8, 8))] if later.shape[2] else parts, dim=2
+        )
 
     def decode(self, latents: Tensor) -> Tensor:
-        return latents.repeat_interleave(4, 2).repeat_interleave(8, 3).repeat_interleave(8, 4)
+        frames = latents.repeat_interleave(4, 2)[:, :, 3:]
+        return frames.repeat_interleave(8, 3).repeat_interleave(8, 4)
 
 
 class OneFrame(FourFrames):
@@ -125,47 +130,53 @@ def test_nothing_is_given_without_references() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spans", "expected"),
+    ("given", "expected"),
     [
-        ([(0, 4)], [0.0, None, None]),
-        ([(0, 6)], [0.0, None, None]),
-        ([(2, 6)], [0.0, None, None]),
-        ([(3, 9)], [None, 0.0, None]),
-        ([(0, 1)], [0.0, None, None]),
-        ([(9, 10)], [None, None, 0.0]),
-        ([(0, 1), (8, 10)], [0.0, None, 0.0]),
-        ([(0, 10)], [0.0, 0.0, 0.0]),
+        (1, [0.0, None, None, None]),
+        (4, [0.0, None, None, None]),
+        (5, [0.0, 0.0, None, None]),
+        (9, [0.0, 0.0, 0.0, None]),
+        (10, [0.0, 0.0, 0.0, 0.0]),
     ],
 )
-def test_spans_of_frames_become_spans_of_latents(
-    spans: list[tuple[int, int]], expected: list[float | None]
-) -> None:
-    """Ten frames at four to a latent: 0-3, 4-7, and 8-9."""
-    references = [Reference(path=CLIP, first=start, at=start, frames=stop - start) for start, stop in spans]
-    assert latent_strengths(lay(references, LENGTHS, 10), TimeGrid(4)) == expected
+def test_a_latent_frame_is_given_with_all_of_its_frames(given: int, expected: list[float | None]) -> None:
+    """Ten frames at four to a latent, but for the first: 0, 1-4, 5-8, and 9."""
+    cells = lay([Reference(path=CLIP, frames=given)], LENGTHS, 10)
+    assert latent_strengths(cells, TimeGrid(4)) == expected
+    in_training = latent_mask(torch.tensor([[cell is None for cell in cells]]), 4)
+    assert in_training.tolist() == [[value is None for value in expected]]
 
 
-def test_a_temporal_autoencoder_gets_the_frames_in_their_places(steps: Path) -> None:
+def test_a_latent_frame_is_edited_as_the_most_of_its_frames() -> None:
+    references = [Reference(path=CLIP), Reference(path=CLIP, at=3, first=3, frames=3, strength=0.5)]
+    assert latent_strengths(lay(references, LENGTHS, 10), TimeGrid(4)) == [0.0, 0.5, 0.5, 0.0]
+
+
+@pytest.mark.parametrize(("start", "late"), [((3, 9), 3), ((9, 10), 9), ((1, 10), 1)])
+def test_packed_frames_are_given_from_the_first_on(start: tuple[int, int], late: int) -> None:
+    cells = lay([Reference(path=CLIP, at=start[0], frames=start[1] - start[0])], LENGTHS, 10)
+    assert latent_strengths(cells, TimeGrid(1)).count(0.0) == start[1] - start[0]
+    with pytest.raises(ConfigError, match=f"frame {late} is given but not the one before it"):
+        latent_strengths(cells, TimeGrid(4))
+
+
+@pytest.mark.parametrize(("frames", "given"), [(6, 2), (12, 4)])
+def test_a_temporal_autoencoder_gets_the_frames_in_their_places(steps: Path, frames: int, given: int) -> None:
+    """0, 1-4, 5-8, and 9-11, whose last is repeated to fill it."""
     shape = VideoShape(height=16, width=16, frames=12, fps=4.0)
-    given = given_latents(lay([Reference(path=steps, first=4, at=4)], {steps: 12}, 12), FourFrames(), shape)
-    assert given is not None
-    assert given.denoise_mask.tolist() == [[True, False, False]]
-    levels = given.latents[0, :, 1:].mean(dim=(0, 2, 3)).tolist()
-    assert levels == pytest.approx([grey(20 * 5.5 + 10), grey(20 * 9.5 + 10)], abs=0.03)
+    found = given_latents(lay([Reference(path=steps, frames=frames)], {steps: 12}, 12), FourFrames(), shape)
+    assert found is not None
+    assert found.denoise_mask.tolist() == [[index >= given for index in range(4)]]
+    levels = found.latents[0, :, :given].mean(dim=(0, 2, 3)).tolist()
+    middles = [0, 2.5, 6.5, 10.25][:given]
+    assert levels == pytest.approx([grey(20 * middle + 10) for middle in middles], abs=0.03)
 
 
-def test_a_picture_fills_its_latent_frame(tmp_path: Path) -> None:
+def test_a_picture_is_the_first_latent_frame(tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     write_image(picture, np.full((16, 16, 3), 200, np.uint8))
     shape = VideoShape(height=16, width=16, frames=12, fps=4.0)
-    given = given_latents(lay([Reference(path=picture, at=-1)], {picture: 1}, 12), FourFrames(), shape)
+    given = given_latents(lay([Reference(path=picture)], {picture: 1}, 12), FourFrames(), shape)
     assert given is not None
-    assert given.denoise_mask.tolist() == [[True, True, False]]
-    assert given.latents[0, :, 2].mean().item() == pytest.approx(grey(200), abs=0.02)
-
-
-def test_the_time_grid() -> None:
-    grid = TimeGrid(4)
-    assert [grid.count(frames) for frames in (1, 4, 5, 10)] == [1, 1, 2, 3]
-    assert [grid.span(index, 10) for index in range(3)] == [(0, 4), (4, 8), (8, 10)]
-    assert [grid.up(frames) for frames in (1, 4, 5)] == [4, 4, 8]
+    assert given.denoise_mask.tolist() == [[False, True, True, True]]
+    assert given.latents[0, :, 0].mean().item() == pytest.approx(grey(200), abs=0.02)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import ConfigError
 from kinema.generate.conditioning import Reference, lay, strengths
 from kinema.generate.tasks import (
@@ -19,13 +21,27 @@ from kinema.generate.tasks import (
     files_of,
     plan_of,
 )
-from kinema.shapes import TimeGrid
 
 
 def plan(task: Task, **values: object) -> Plan:
     segments = int(str(values.pop("segments", 1)))
     values = {"frames": 8, "fps": 6.0, "grid": TimeGrid(1), "prompts": ("a",) * segments} | values
     return plan_of(task, Request(**values))
+
+
+def there(task: Task, clip: Path) -> Task:
+    """The task with the clip in place of each file that is named CLIP."""
+    match task:
+        case FromText(references=references):
+            return FromText(references=tuple(replace(item, path=clip) for item in references))
+        case Extend() | Edit():
+            return replace(task, clip=clip) if task.clip == Path("CLIP") else task
+        case Connect():
+            return replace(task, start=clip, end=clip)
+        case Interpolate():
+            return replace(task, sources=(clip,))
+        case Animate():
+            return task
 
 
 def masks(made: Plan) -> list[str]:
@@ -144,21 +160,55 @@ def test_interpolation_goes_from_key_frame_to_key_frame(clip: Path, pictures: tu
     assert (masks(still), shown(still)) == (["#...#", "#...#"], [(0, 5), (1, 5)])
 
 
-def test_whole_latent_frames_are_kept_and_taken_over(clip: Path) -> None:
-    made = plan(FromText(), grid=TimeGrid(4), frames=10, overlap=3, segments=2)
-    assert [(window.frames, window.overlap, window.shown) for window in made.windows] == [
-        (12, 0, (0, 12)),
-        (12, 1, (4, 12)),
-    ]
-    looped = plan(FromText(), grid=TimeGrid(4), frames=10, loop=True).windows[1]
-    assert (looped.frames, looped.closing, looped.shown) == (16, 1, (0, 12))
-    extended = plan(Extend(clip=clip, keep=3), grid=TimeGrid(4), frames=12)
-    assert masks(extended) == ["####........"]
-    edited = plan(Edit(clip=clip), grid=TimeGrid(4), frames=8)
-    assert [(window.frames, window.overlap, window.shown) for window in edited.windows] == [
-        (8, 0, (0, 8)),
-        (6, 1, (4, 6)),
-    ]
+def test_whole_latent_frames_are_kept(clip: Path) -> None:
+    """Four frames a latent frame, the first of which holds one: 1, 5 or 9 frames are whole."""
+    for keep, kept in ((1, 1), (3, 5), (5, 5), (10, 9), (None, 5)):
+        made = plan(Extend(clip=clip, keep=keep), grid=TimeGrid(4), frames=12)
+        assert masks(made) == ["#" * kept + "." * (12 - kept)]
+        first = lay(made.windows[0].references, made.lengths, 12)[0]
+        assert first is not None
+        assert made.before is not None
+        assert (first.frame, made.before.blend) == (10 - kept, kept)
+
+
+def test_packed_frames_go_forwards_in_one_window(clip: Path, pictures: tuple[Path, Path]) -> None:
+    packed = TimeGrid(4)
+    assert shown(plan(FromText(), grid=packed, frames=10)) == [(0, 10)]
+    assert masks(plan(Animate(image=pictures[0]), grid=packed)) == ["#......."]
+    assert masks(plan(Edit(clip=clip, fill=((2, 4),)), grid=packed, frames=10)) == ["##+++#####"]
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "words"),
+    [
+        (FromText(), {"segments": 2}, "a video of several segments needs"),
+        (FromText(), {"loop": True}, "a loop needs"),
+        (Extend(clip=Path("CLIP"), backwards=True), {}, "extending backwards needs"),
+        (Connect(start=Path("CLIP"), end=Path("CLIP")), {}, "connecting needs"),
+        (Interpolate(sources=(Path("CLIP"),)), {}, "interpolation needs"),
+        (Edit(clip=Path("CLIP")), {}, "an edit of more than 8 frames, a window needs"),
+        (
+            FromText(references=(Reference(path=Path("CLIP"), at=4, frames=2),)),
+            {},
+            "frame 4 is given but not",
+        ),
+        (
+            FromText(
+                references=(
+                    Reference(path=Path("CLIP"), frames=5),
+                    Reference(path=Path("CLIP"), at=7, frames=1),
+                )
+            ),
+            {},
+            "frame 7 is given but not",
+        ),
+    ],
+)
+def test_packed_frames_refuse_what_would_be_wrong(
+    task: Task, values: dict[str, object], words: str, clip: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"{words}.* an autoencoder of one frame a latent frame.* packs 4"):
+        plan(there(task, clip), grid=TimeGrid(4), **values)
 
 
 @pytest.mark.parametrize(
@@ -180,20 +230,8 @@ def test_whole_latent_frames_are_kept_and_taken_over(clip: Path) -> None:
 def test_what_does_not_go_together_is_said(
     task: Task, values: dict[str, object], words: str, clip: Path
 ) -> None:
-    def there(path: Path) -> Path:
-        return clip if path == Path("CLIP") else path
-
-    match task:
-        case Extend():
-            task = Extend(clip=there(task.clip), keep=task.keep, backwards=task.backwards)
-        case Connect():
-            task = Connect(start=there(task.start), end=there(task.end), keep=task.keep)
-        case Edit():
-            task = Edit(clip=there(task.clip))
-        case Interpolate():
-            task = Interpolate(sources=tuple(map(there, task.sources)))
     with pytest.raises(ConfigError, match=words):
-        plan(task, **values)
+        plan(there(task, clip), **values)
 
 
 def test_one_picture_is_no_interpolation(pictures: tuple[Path, Path]) -> None:

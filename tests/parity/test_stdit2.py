@@ -7,9 +7,15 @@ import math
 import pytest
 import torch
 
-from kinema.nn import Conditioning, STDiT2, STDiT2Config
+from kinema.nn import Conditioning, STDiT2, STDiT2Config, fused
 
 NETWORKS = ["stdit2_small_qknorm", "stdit2_small_noqknorm"]
+
+
+@pytest.fixture(autouse=True, params=[0, fused.SMALLEST], ids=["fused", "plain"])
+def _form(request, monkeypatch):
+    """Both forms of the blocks, whatever the size."""
+    monkeypatch.setattr(fused, "SMALLEST", request.param)
 
 
 def inputs(fixture, case):

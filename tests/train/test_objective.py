@@ -5,7 +5,9 @@ from dataclasses import replace
 import torch
 
 from kinema.dataset.loader import Batch
-from kinema.encoders.embedded import WordTextEncoder
+from kinema.diffusion.iddpm import IDDPMConfig
+from kinema.diffusion.masking import MaskConfig
+from kinema.encoders.embedded import WordTextConfig, WordTextEncoder
 from kinema.nn import STDiT2
 from kinema.shapes import Bucket
 from kinema.train.config import TrainConfig
@@ -85,3 +87,16 @@ def test_a_dropped_caption_no_longer_matters(small_run: TrainConfig) -> None:
             objective(network, batch, clean, draws)["loss"], objective(network, other, clean, draws)["loss"]
         )
         assert same is dropped
+
+
+def test_the_preset_published_noises_given_frames_like_step_zero(small_run: TrainConfig) -> None:
+    process = IDDPMConfig()
+    draws = draw([1, 2], SHAPE, replace(small_run, process=process, masks=MaskConfig(first=1.0)))
+    clean = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+    encoder = WordTextEncoder(WordTextConfig(width=8, heads=2, max_tokens=6), ["red"])
+    own = Objective(encoder, process)._noised(clean, draws).latents
+    published = Objective(encoder, process, preset="published")._noised(clean, draws).latents
+    assert torch.equal(own[:, :, 0], clean[:, :, 0])
+    moved = (published - clean)[:, :, 0]
+    torch.testing.assert_close(moved, 0.01 * draws.noise[:, :, 0], atol=1e-3, rtol=0.05)
+    assert torch.equal(own[:, :, 1:], published[:, :, 1:])

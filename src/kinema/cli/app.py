@@ -11,6 +11,7 @@ from cyclopts import CycloptsError
 from cyclopts.exceptions import UnknownCommandError
 
 from kinema.cli import benchmarks as _benchmarks  # noqa: F401 - it adds its commands to the app
+from kinema.cli import converting as _converting  # noqa: F401 - it adds its commands to the app
 from kinema.cli import curation as _curation  # noqa: F401 - it adds its commands to the app
 from kinema.cli import exchange as _exchange  # noqa: F401 - it adds its commands to the app
 from kinema.cli import judging as _judging  # noqa: F401 - it adds its commands to the app

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from kinema.curate.sampling import Sampling, Score
 
@@ -87,14 +86,17 @@ def camera_motion(
     if len(frames) < 2:
         raise ValueError(f"camera motion needs at least two frames, got {len(frames)}")
     height, width = frames.shape[1:]
-    flow, texture = _sampled_flow(frames)
+    first = np.linspace(0, len(frames) - 2, min(len(frames) - 1, _PAIRS)).round().astype(int)
+    flow, texture = _sampled_flow(frames, first)
     motion, follows = fit_similarity(flow, texture, _places(height, width))
-    return _label(motion / width / np.diff(timestamps)[:, None], follows, config)
+    return _label(motion / width / np.diff(timestamps)[first, None], follows, config)
 
 
 _GRID = 8
 _ROUNDS = 6
 _NOISE_PX = 0.25
+_PAIRS = 24
+"""At most so many pairs of a clip are measured, evenly spread: medians need no more."""
 
 
 def fit_similarity(
@@ -113,7 +115,7 @@ def fit_similarity(
     follows = np.zeros(len(flow))
     for turn in range(_ROUNDS):
         error = np.linalg.norm(flow - _moved(motion, at), axis=2)
-        spread = np.array([_weighted_median(row, trust) for row, trust in zip(error, texture, strict=True)])
+        spread = _weighted_medians(error, texture)
         limit = np.maximum(2.0 * spread * 0.75**turn, 0.1 * np.linalg.norm(motion, axis=1))
         limit = np.maximum(limit, _NOISE_PX)[:, None]
         weights = texture * (limit**2 / (limit**2 + error**2)) ** 2 + 1e-6
@@ -123,13 +125,13 @@ def fit_similarity(
 
 
 def _sampled_flow(
-    frames: UInt8[np.ndarray, "t h w"],
+    frames: UInt8[np.ndarray, "t h w"], first: Int[np.ndarray, " p"]
 ) -> tuple[Float[np.ndarray, "p n 2"], Float[np.ndarray, "p n"]]:
     dense = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     start = np.zeros((*frames.shape[1:], 2), np.float32)
     cells = slice(_GRID // 2, None, _GRID)
-    flow = [dense.calc(before, after, start.copy())[cells, cells] for before, after in pairwise(frames)]
-    texture = [_texture(frame)[cells, cells] for frame in frames[:-1]]
+    flow = [dense.calc(frames[at], frames[at + 1], start.copy())[cells, cells] for at in first]
+    texture = [_texture(frames[at])[cells, cells] for at in first]
     return np.stack(flow).reshape(len(flow), -1, 2).astype(np.float64), np.stack(texture).reshape(
         len(flow), -1
     )
@@ -172,10 +174,13 @@ def _moved(motion: Float[np.ndarray, "p 4"], at: Float[np.ndarray, "n 2"]) -> Fl
     return np.stack([right, down], axis=2)
 
 
-def _weighted_median(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]) -> float:
-    order = np.argsort(values)
-    heap = np.cumsum(weights[order])
-    return float(values[order][min(np.searchsorted(heap, heap[-1] / 2), len(values) - 1)])
+def _weighted_medians(
+    values: Float[np.ndarray, "p n"], weights: Float[np.ndarray, "p n"]
+) -> Float[np.ndarray, " p"]:
+    order = np.argsort(values, axis=1)
+    heap = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1)
+    half = (heap < heap[:, -1:] / 2).sum(axis=1).clip(max=values.shape[1] - 1)
+    return np.asarray(np.take_along_axis(values, order, axis=1)[np.arange(len(values)), half])
 
 
 def _label(

@@ -7,51 +7,42 @@ A cascade at three frame rates, each level with its own threshold: hard cuts at 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
 
 from kinema.curate.cuts_gradual import GradualCutConfig, GradualCuts, Ramp
 from kinema.curate.cuts_hard import HardCutConfig, HardCuts
+from kinema.curate.cuts_neural import Network, NeuralCutConfig, SecondOpinion
+from kinema.curate.cuts_transition import Transition, TransitionKind
+
+__all__ = ["SMALL_WIDTH", "CutConfig", "CutDetector", "Transition", "TransitionKind"]
 
 SMALL_WIDTH = 80
 """Width in pixels of the frames that `CutDetector.push` wants; wider ones work but cost more."""
 
-TransitionKind = Literal["hard", "fade", "dissolve"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class CutConfig:
-    """The levels of the cascade."""
+    """The levels of the cascade, and the network that may be asked where they are unsure."""
 
     hard: HardCutConfig = field(default_factory=HardCutConfig)
     gradual: GradualCutConfig = field(default_factory=GradualCutConfig)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Transition:
-    """`start_index`: the first frame that is not purely the old shot; `end_index`: the first frame that
-    is purely the new one. A hard cut has both equal. Indices count the frames that were pushed; a fade
-    that opens the source starts at 0, one that ends it ends at the number of frames.
-
-    `confidence` in (0, 1] says how far the evidence lies beyond the thresholds.
-    """
-
-    start_index: int
-    end_index: int
-    kind: TransitionKind
-    confidence: float = 1.0
+    neural: NeuralCutConfig = field(default_factory=NeuralCutConfig)
 
 
 class CutDetector:
-    """Push every frame in order of time, then `finish`."""
+    """Push every frame in order of time, then `finish`. `network` stands in for the installed one."""
 
-    def __init__(self, config: CutConfig | None = None) -> None:
+    def __init__(self, config: CutConfig | None = None, network: Network | None = None) -> None:
         self.config = config or CutConfig()
-        self._hard = HardCuts(self.config.hard)
-        self._gradual = GradualCuts(self.config.gradual)
+        neural = self.config.neural
+        asks = network is not None or neural.active
+        self.second = SecondOpinion(neural, network) if asks else None
+        self._hard = HardCuts(self.config.hard, neural.floor if asks else 1.0)
+        self._gradual = GradualCuts(self.config.gradual, neural.slack if asks else 1.0)
         self._pushed = 0
 
     def push(self, frame: UInt8[np.ndarray, "h w 3"], time_s: float) -> None:
@@ -60,6 +51,8 @@ class CutDetector:
         if self._gradual.push(frame, time_s, self._pushed):
             self._hard.decide(final=False)
             self._gradual.decide([index for index, _ in self._hard.found], final=False)
+        if self.second is not None:
+            self.second.push(frame)
         self._pushed += 1
 
     def finish(self) -> list[Transition]:
@@ -67,20 +60,35 @@ class CutDetector:
         self._hard.decide(final=True)
         cuts = [index for index, _ in self._hard.found]
         self._gradual.decide(cuts, final=True)
-        gradual = [_transition(ramp) for ramp in self._gradual.joined(self._pushed)]
-        hard = [
-            Transition(start_index=index, end_index=index, kind="hard", confidence=min(score / 4, 1.0))
-            for index, score in self._hard.found
-            if not any(_touches(index, found) for found in gradual)
-        ]
-        return sorted(hard + gradual, key=lambda found: (found.start_index, found.end_index))
+        gradual = [_gradual(ramp) for ramp in self._gradual.joined(self._pushed)]
+        found = gradual + [one for one in _hard(self._hard.found) if not _near_any(one, gradual)]
+        if self.second is not None:
+            refused = [*_hard(self._hard.refused), *(_gradual(ramp) for ramp in self._gradual.refused)]
+            doubtful = [one for one in found if self._is_doubtful(one)]
+            found = self.second.settle([one for one in found if one not in doubtful], doubtful, refused)
+        return sorted(found, key=lambda found: (found.start_index, found.end_index))
+
+    def _is_doubtful(self, found: Transition) -> bool:
+        neural = self.config.neural
+        sure = neural.sure_score / _SCORE if found.kind == "hard" else 1 / (1 + neural.sure_doubt)
+        return found.confidence < sure
 
 
-def _transition(ramp: Ramp) -> Transition:
+_SCORE = 4.0
+
+
+def _hard(cuts: Iterable[tuple[int, float]]) -> list[Transition]:
+    return [
+        Transition(start_index=index, end_index=index, kind="hard", confidence=min(score / _SCORE, 1.0))
+        for index, score in cuts
+    ]
+
+
+def _gradual(ramp: Ramp) -> Transition:
     return Transition(
         start_index=ramp.start, end_index=ramp.end, kind=ramp.kind, confidence=1 / (1 + ramp.doubt)
     )
 
 
-def _touches(index: int, found: Transition) -> bool:
-    return found.start_index - 1 <= index <= found.end_index + 1
+def _near_any(cut: Transition, others: Iterable[Transition]) -> bool:
+    return any(other.touches(cut.start_index, cut.end_index) for other in others)

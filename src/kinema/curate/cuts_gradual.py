@@ -73,13 +73,15 @@ class GradualCutConfig:
 class Ramp:
     """A fitted transition between positions `start` (last old frame) and `end` (first new one).
 
-    `doubt` sums the faults of the fit; for a dissolve the likeness of the ends is one of them.
+    `doubt` sums the faults of the fit; for a dissolve the likeness of the ends is one of them. `refused`: it
+    came near, but is none by the limits or because motion explains it.
     """
 
     start: int
     end: int
     kind: Literal["fade", "dissolve"]
     doubt: float
+    refused: bool = False
 
 
 _FADE_S = 1.5
@@ -88,34 +90,35 @@ _WINDOW_S, _MARGIN_S, _OVERLAP_S = 12.0, 2.5, 0.3
 _WINDOW_FRAMES = 512
 
 
-def find_dissolves(
+def find_dissolves(  # noqa: PLR0913, PLR0917 (what is known of a window)
     frames: Tiny,
     views: Sequence[UInt8[np.ndarray, "h w 3"]],
     times: NDArray[np.float64],
     cuts: list[int],
     config: GradualCutConfig,
+    slack: float = 1.0,
 ) -> list[Ramp]:
     """The best fits that do not overlap. `cuts` are positions of hard cuts, which no window crosses.
 
-    `frames` are tiny versions of the `views`.
+    `frames` are tiny versions of the `views`. With a `slack` above 1 the refused ones up to so many times
+    the largest doubt are there too.
     """
     fitted: dict[tuple[int, int], float] = {}
     for start, stop in _windows(frames, times, cuts, config):
-        ramp = _fit(frames[start:stop], config)
+        ramp = _fit(frames[start:stop], config, slack)
         if ramp is not None:
             key = (ramp.start + start, ramp.end + start)
             fitted[key] = min(ramp.doubt, fitted.get(key, np.inf))
     chosen: list[Ramp] = []
-    moved: list[tuple[int, int]] = []
+    moved: list[Ramp] = []
     for (start, end), doubts in sorted(fitted.items(), key=lambda item: item[1]):
         free = all(end <= other.start or start >= other.end for other in chosen)
-        if not free or any(low <= (start + end) / 2 <= high for low, high in moved):
+        if not free or any(other.start <= (start + end) / 2 <= other.end for other in moved):
             continue
-        if _moved(views, start, end, config):
-            moved.append((start, end))
-        else:
-            chosen.append(Ramp(start=start, end=end, kind="dissolve", doubt=doubts))
-    return sorted(chosen, key=lambda ramp: ramp.start)
+        refused = doubts > config.doubt or _moved(views, start, end, config)
+        ramp = Ramp(start=start, end=end, kind="dissolve", doubt=doubts, refused=refused)
+        (moved if refused else chosen).append(ramp)
+    return sorted(chosen + (moved if slack > 1 else []), key=lambda ramp: ramp.start)
 
 
 def find_fades(
@@ -167,7 +170,7 @@ def _may_be_mix(frames: Tiny, config: GradualCutConfig) -> bool:
     return bool(unmixed[0] < 0.7)
 
 
-def _fit(frames: Tiny, config: GradualCutConfig) -> Ramp | None:
+def _fit(frames: Tiny, config: GradualCutConfig, slack: float) -> Ramp | None:
     """Fit a ramp to the whole window, once more between the ends found, and judge it."""
     start, end = fit_ramp(frames)
     old, new = frames[start], frames[end]
@@ -177,7 +180,8 @@ def _fit(frames: Tiny, config: GradualCutConfig) -> Ramp | None:
     if is_flat(old, config.flat) or is_flat(new, config.flat):
         return None
     doubts = doubt(frames, start, end) + max(alike, 0.0)
-    return Ramp(start=start, end=end, kind="dissolve", doubt=doubts) if doubts <= config.doubt else None
+    fits = doubts <= config.doubt * slack
+    return Ramp(start=start, end=end, kind="dissolve", doubt=doubts) if fits else None
 
 
 def _moved(
@@ -206,8 +210,10 @@ def _fit_fade(frames: Tiny, config: GradualCutConfig, shift: int) -> Ramp | None
 class GradualCuts:
     """Slow levels of the cascade over a moving window of tiny frames, at most `_MAX_FPS` of them a second."""
 
-    def __init__(self, config: GradualCutConfig) -> None:
+    def __init__(self, config: GradualCutConfig, slack: float = 1.0) -> None:
         self.config = config
+        self.refused: list[Ramp] = []
+        self._slack = slack
         self._ramps: list[Ramp] = []
         self._frames: list[NDArray[np.float32]] = []
         self._views: list[UInt8[np.ndarray, "h w 3"]] = []
@@ -241,9 +247,9 @@ class GradualCuts:
         inside = [position for position in positions if position < len(frames)]
         flat = np.asarray(self._flat[-len(frames) :])
         fades = find_fades(frames, times, inside, flat, self.config)
-        for ramp in fades + find_dissolves(frames, self._views, times, inside, self.config):
+        for ramp in fades + find_dissolves(frames, self._views, times, inside, self.config, self._slack):
             if self._decided_s - _OVERLAP_S <= times[ramp.start] < until_s:
-                self._ramps.append(self._in_source(ramp))
+                (self.refused if ramp.refused else self._ramps).append(self._in_source(ramp))
         self._decided_s = until_s
         forget = 0 if final else int(np.searchsorted(times, until_s - _MARGIN_S))
         for held in (self._frames, self._views, self._times, self._indices):

@@ -42,11 +42,17 @@ _STRONG = 25.0
 
 
 class HardCuts:
-    """Native level of the cascade. Holds about `_CHUNK` small frames."""
+    """Native level of the cascade. Holds about `_CHUNK` small frames.
 
-    def __init__(self, config: HardCutConfig) -> None:
+    `found` holds (index, score): how many times the cut exceeds its thresholds. `refused` holds peaks that
+    are no cut and yet reach `floor` times the thresholds.
+    """
+
+    def __init__(self, config: HardCutConfig, floor: float = 1.0) -> None:
         self.config = config
         self.found: list[tuple[int, float]] = []
+        self.refused: list[tuple[int, float]] = []
+        self._floor = floor
         self._frames: list[NDArray[np.uint8]] = []
         self._times: list[float] = []
         self._steps: list[float] = []
@@ -67,9 +73,9 @@ class HardCuts:
         reach = self._reach()
         steps = np.asarray(self._steps)
         for index in range(self._decided, until):
-            score = self._score(steps, index - self._first, reach)
+            score, is_cut = self._score(steps, index - self._first, reach)
             if score > 0:
-                self.found.append((index, score))
+                (self.found if is_cut else self.refused).append((index, score))
         self._decided = max(until, self._decided)
         keep_from = max(self._decided - 2 * _MAX_REACH - self._first, 0)
         del self._frames[:keep_from], self._times[:keep_from], self._steps[:keep_from]
@@ -81,19 +87,19 @@ class HardCuts:
         fps = (len(self._times) - 1) / (self._times[-1] - self._times[0])
         return int(np.clip(round(self.config.reach_s * fps), _MIN_REACH, _MAX_REACH))
 
-    def _score(self, steps: Float[np.ndarray, " n"], at: int, reach: int) -> float:
-        """How many times the cut exceeds its thresholds (at least 1), or 0 for no cut."""
+    def _score(self, steps: Float[np.ndarray, " n"], at: int, reach: int) -> tuple[float, bool]:
+        """How many times the thresholds are reached, 0 below the floor, and whether it is a cut."""
         step = steps[at]
-        if at < 1 or step < self.config.threshold or step < steps[max(at - 1, 0) : at + 2].max():
-            return 0.0
+        if at < 1 or step < self._floor * self.config.threshold or step < steps[at - 1 : at + 2].max():
+            return 0.0, False
         needed = max(self.config.threshold, self.config.ratio * (_activity(steps, at, reach) + _QUIET))
-        if step < needed:
-            return 0.0
+        if step < self._floor * needed:
+            return 0.0, False
         across = self._across(at, reach)
-        if across < needed:
-            return 0.0
+        if across < self._floor * needed:
+            return 0.0, False
         sure = across >= needed * self.config.sure_ratio / self.config.ratio
-        return across / needed if sure or self._unlike(at, reach) else 0.0
+        return across / needed, across >= needed and (sure or self._unlike(at, reach))
 
     def _unlike(self, at: int, reach: int) -> bool:
         before = [tiny(frame) for frame in self._frames[max(at - reach, 0) : at]]

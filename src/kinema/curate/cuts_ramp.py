@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 Tiny = Float[np.ndarray, "n d"]
 
@@ -30,7 +31,8 @@ def tiny(frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]:
 
 def is_flat(frame: Float[np.ndarray, " d"], limit: float) -> bool:
     """One colour all over, such as the black inside a fade."""
-    return bool(frame.reshape(-1, 3).std(axis=0).mean() <= limit)
+    _, spread = cv2.meanStdDev(frame.reshape(-1, 1, 3))
+    return bool(spread.mean() <= limit)
 
 
 def doubt(frames: Tiny, start: int, end: int) -> float:
@@ -110,14 +112,21 @@ def fit_ramp(frames: Tiny) -> tuple[int, int]:
 def straight_ramp(weights: Float[np.ndarray, " n"]) -> tuple[int, int]:
     """Ends (start, end) of the clamped straight ramp from 0 to 1 that is nearest to the weights."""
     step = max(len(weights) // _FIT_POINTS, 1)
-    at = np.arange(0, len(weights), step)
-    seen = np.clip(weights[at], -0.3, 1.3)
+    seen = np.clip(weights[::step], -0.3, 1.3)
+    start, end, model = _ramps(len(seen))
+    best = int(np.abs(model - seen).sum(axis=1).argmin())
+    return int(start[best]) * step, int(end[best]) * step
+
+
+@cache
+def _ramps(points: int) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " r"], Float[np.ndarray, "r n"]]:
+    """All clamped straight ramps over so many points."""
+    at = np.arange(points)
     start, end = (index.ravel() for index in np.meshgrid(at, at, indexing="ij"))
     rising = end > start
     start, end = start[rising], end[rising]
-    model = np.clip((at - start[:, None]) / (end - start)[:, None], 0, 1)
-    best = int(np.abs(model - seen).sum(axis=1).argmin())
-    return int(start[best]), int(end[best])
+    model = np.clip((at - start[:, None]) / (end - start)[:, None], 0, 1).astype(np.float32)
+    return start, end, model
 
 
 def likeness(old: Float[np.ndarray, " d"], new: Float[np.ndarray, " d"]) -> float:

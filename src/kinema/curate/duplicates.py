@@ -25,7 +25,7 @@ class DuplicateConfig:
     frames: int = 4
     duration: float = 0.1
     fps: float = 2.0
-    width: int = 160
+    width: int = 256
 
     def __post_init__(self) -> None:
         if not 0 <= self.bits < 32 or self.frames < 1 or not 0 <= self.duration <= 1:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Protocol
 
-import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -67,9 +66,7 @@ class FrameTrack:
         slot = int(picture.pts_s * self._sampling.fps + 1e-6)
         if slot <= self._slot:
             return
-        pixels = picture.rgb(self._size)
-        if self._sampling.grey:
-            pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        pixels = picture.small(self._size, grey=self._sampling.grey)
         try:
             self._store.write(pixels.tobytes())
         except OSError as error:  # the source is not to blame

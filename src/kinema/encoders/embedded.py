@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -31,6 +32,7 @@ class PatchPCAConfig:
     order in the noise); between, the exponent applies. The mean variance over components is always 1.
     """
 
+    kind: Literal["patch-pca"] = "patch-pca"
     patch: int = 8
     components: int = 24
     whitening: float = 1.0
@@ -134,6 +136,7 @@ def _patches(video: Float[Tensor, "b 3 t h w"], side: int) -> Float[Tensor, "b t
 class WordTextConfig:
     """Word embeddings with positions and `layers` transformer layers over them."""
 
+    kind: Literal["words"] = "words"
     width: int = 128
     layers: int = 1
     heads: int = 4

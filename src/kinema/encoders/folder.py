@@ -1,7 +1,11 @@
-"""Encoders in a model folder: a config that names the kind, and safetensors."""
+"""Encoders of a model folder: embedded ones as a config that names the kind and safetensors, published ones
+as a reference in model.toml.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +26,91 @@ from kinema.encoders.autoencoder import (
     load_temporal_autoencoder,
     save_temporal_autoencoder,
 )
+from kinema.encoders.autoencoder_kl import (
+    CausalAutoencoder,
+    CausalAutoencoderConfig,
+    FrameAutoencoder,
+    FrameAutoencoderConfig,
+)
 from kinema.encoders.embedded import PatchPCA, PatchPCAConfig, WordTextConfig, WordTextEncoder
 from kinema.encoders.protocols import Autoencoder, TextEncoder
+from kinema.encoders.text import T5Config, T5TextEncoder
 from kinema.errors import CheckpointError
 
 _CONFIG, _TENSORS, _VOCABULARY = "config.json", "model.safetensors", "vocabulary.json"
+Referenced = FrameAutoencoderConfig | CausalAutoencoderConfig | T5Config
+Record = Mapping[str, Any]
+
+
+def store_autoencoder(model_folder: Path, name: str, autoencoder: Autoencoder) -> dict[str, Any]:
+    """What model.toml says of the autoencoder; an embedded one is written to the folder `name`."""
+    match autoencoder:
+        case FrameAutoencoder() | CausalAutoencoder():
+            return reference(autoencoder.config, model_folder)
+        case _:
+            save_autoencoder(model_folder / name, autoencoder)
+            return {"folder": name}
+
+
+def open_autoencoder(model_folder: Path, record: Record) -> Autoencoder:
+    """The autoencoder that model.toml speaks of."""
+    match record.get("kind"):
+        case None:
+            return load_autoencoder(model_folder / record["folder"])
+        case "frame-kl":
+            return FrameAutoencoder(_located(FrameAutoencoderConfig, record, model_folder))
+        case "cogvideox":
+            return CausalAutoencoder(_located(CausalAutoencoderConfig, record, model_folder))
+        case kind:
+            raise CheckpointError(
+                f"{model_folder}: unknown autoencoder kind {kind!r}; known are frame-kl, cogvideox"
+            )
+
+
+def store_text_encoder(model_folder: Path, name: str, encoder: TextEncoder) -> dict[str, Any]:
+    """What model.toml says of the text encoder; an embedded one is written to the folder `name`."""
+    match encoder:
+        case T5TextEncoder():
+            return reference(encoder.config, model_folder)
+        case _:
+            save_text_encoder(model_folder / name, encoder)
+            return {"folder": name}
+
+
+def open_text_encoder(model_folder: Path, record: Record) -> TextEncoder:
+    """The text encoder that model.toml speaks of."""
+    match record.get("kind"):
+        case None:
+            return load_text_encoder(model_folder / record["folder"])
+        case "t5":
+            return T5TextEncoder(_located(T5Config, record, model_folder))
+        case kind:
+            raise CheckpointError(f"{model_folder}: unknown text encoder kind {kind!r}; known are t5")
+
+
+def reference(config: Referenced, model_folder: Path) -> dict[str, Any]:
+    """A config for model.toml; a folder inside the model's is named from there: the model can be moved."""
+    source = Path(config.source)
+    if source.is_dir() and source.resolve().is_relative_to(model_folder.resolve()):
+        config = replace(
+            config, source="./" + source.resolve().relative_to(model_folder.resolve()).as_posix()
+        )
+    elif source.is_dir():
+        config = replace(config, source=str(source.resolve()))
+    return as_record(config)
+
+
+def _located(kind: type[Any], record: Record, model_folder: Path) -> Any:  # noqa: ANN401 - `kind`
+    config = from_record(kind, record, str(model_folder))
+    inside = config.source.startswith("./")
+    return replace(config, source=str(model_folder / config.source)) if inside else config
 
 
 def save_autoencoder(folder: Path, autoencoder: Autoencoder) -> None:
-    """Write the autoencoder's folder; tensors first, the config last."""
+    """Write an embedded autoencoder's folder; tensors first, the config last."""
     match autoencoder:
         case PatchPCA():
-            _save(folder, "patch-pca", as_record(autoencoder.config), autoencoder)
+            _save(folder, as_record(autoencoder.config), autoencoder)
         case TemporalAutoencoder():
             save_temporal_autoencoder(folder, autoencoder)
         case _:
@@ -55,17 +132,17 @@ def load_autoencoder(folder: Path) -> Autoencoder:
 
 
 def save_text_encoder(folder: Path, encoder: TextEncoder) -> None:
-    """Write the text encoder's folder; the config last."""
+    """Write an embedded text encoder's folder; the config last."""
     match encoder:
         case WordTextEncoder():
             write_json(folder / _VOCABULARY, {"words": list(encoder.vocabulary)})
-            _save(folder, "words", as_record(encoder.config), encoder)
+            _save(folder, as_record(encoder.config), encoder)
         case _:
             raise TypeError(f"no folder form for {type(encoder).__name__}")
 
 
 def load_text_encoder(folder: Path) -> TextEncoder:
-    """Read a text encoder's folder."""
+    """Read an embedded text encoder's folder."""
     kind, record, source = _kind_of(folder)
     match kind:
         case "words":
@@ -77,12 +154,12 @@ def load_text_encoder(folder: Path) -> TextEncoder:
             raise CheckpointError(f"{source}: unknown text encoder kind {kind!r}; known are words")
 
 
-def _save(folder: Path, kind: str, record: dict[str, Any], module: nn.Module) -> None:
+def _save(folder: Path, record: dict[str, Any], module: nn.Module) -> None:
     write_tensors(folder / _TENSORS, module.state_dict())
-    write_json(folder / _CONFIG, {"kind": kind, **record})
+    write_json(folder / _CONFIG, record)
 
 
 def _kind_of(folder: Path) -> tuple[str, dict[str, Any], str]:
     source = folder / _CONFIG
     record = read_json(source)
-    return str(record.pop("kind", "")), record, str(source)
+    return str(record.get("kind", "")), record, str(source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -31,7 +31,7 @@ class Autoencoder(Protocol):
 
     @property
     def temporal_factor(self) -> int:
-        """Frames a latent frame."""
+        """Frames a latent frame; above 1 the first latent frame holds one, see `latent_frames`."""
         ...
 
     def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t2 h2 w2"]:
@@ -41,6 +41,28 @@ class Autoencoder(Protocol):
     def decode(self, latents: Float[Tensor, "b c t2 h2 w2"]) -> Float[Tensor, "b 3 t h w"]:
         """Video, not clamped."""
         ...
+
+
+@runtime_checkable
+class Variational(Protocol):
+    """An autoencoder whose latents are a distribution: training draws from it, `encode` takes its mode."""
+
+    def sample(
+        self, video: Float[Tensor, "b 3 t h w"], seeds: Sequence[int]
+    ) -> Float[Tensor, "b c t2 h2 w2"]:
+        """Latents, drawn with one seed a row."""
+        ...
+
+
+def training_latents(
+    autoencoder: Autoencoder, video: Float[Tensor, "b 3 t h w"], seeds: Sequence[int]
+) -> Float[Tensor, "b c t2 h2 w2"]:
+    """Latents to train on: a draw where the autoencoder has a distribution."""
+    return (
+        autoencoder.sample(video, seeds)
+        if isinstance(autoencoder, Variational)
+        else autoencoder.encode(video)
+    )
 
 
 class TextEncoder(Protocol):

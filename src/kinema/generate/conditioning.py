@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +14,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from kinema.denoiser import Given, VideoShape
+from kinema.encoders.latent_frames import TimeGrid
 from kinema.encoders.protocols import Autoencoder
 from kinema.errors import ConfigError
-from kinema.shapes import Size, TimeGrid
+from kinema.shapes import Size
 from kinema.video.reader import open_source, probe, read_frames
 from kinema.video.transforms import resize_crop, to_video
 
@@ -106,8 +108,8 @@ def strengths(cells: Cells) -> list[float]:
 def given_latents(cells: Cells, autoencoder: Autoencoder, shape: VideoShape) -> Given | None:
     """Clean latents of the given frames and their mask; None when there are none.
 
-    Where a latent frame stands for several frames, a run of given frames gives those latent frames that it
-    fills; a run that fills none (a picture) gives the one that holds most of it, the picture being held.
+    Where a latent frame stands for several frames, it is given only when all of them are. It depends on the
+    frames before it too, so that what is given has to go on from frame 0 without a gap.
     """
     grid = TimeGrid(autoencoder.temporal_factor)
     mask = latent_strengths(cells, grid)
@@ -121,24 +123,19 @@ def given_latents(cells: Cells, autoencoder: Autoencoder, shape: VideoShape) -> 
         encoded = _encode(autoencoder, _read(distinct, size, shape.fps))
         found = encoded[:, :, [distinct.index(key) for key in wanted]]
     else:
-        nearest = [(cell.path, cell.frame) for cell in _held(cells)]
-        found = _encode(autoencoder, _read(nearest, size, shape.fps))[:, :, chosen]
+        wanted = [(cell.path, cell.frame) for cell in cells if cell is not None]
+        found = _encode(autoencoder, _read(wanted, size, shape.fps))[:, :, chosen]
     latents = found.new_zeros(1, *shape.latent_shape(autoencoder))
     latents[:, :, chosen] = found
     return Given(latents=latents, denoise_mask=_mask(mask).to(latents.device))
 
 
 def latent_strengths(cells: Cells, grid: TimeGrid) -> list[float | None]:
-    """The strength of each latent frame, None where it is not given."""
-    chosen: list[float | None] = [None] * grid.count(len(cells))
-    for start, stop in _runs(cells):
-        spans = [(index, range(*grid.span(index, len(cells)))) for index in range(len(chosen))]
-        whole = [index for index, span in spans if start <= span.start and span.stop <= stop]
-        shared = [min(stop, span.stop) - max(start, span.start) for _, span in spans]
-        for index in whole or [shared.index(max(shared))]:
-            inside = (cells[frame] for frame in spans[index][1])
-            chosen[index] = max(cell.strength for cell in inside if cell is not None)
-    return chosen
+    """The strength of each latent frame, None where it is not given; the most of what its frames have."""
+    if grid.factor > 1:
+        _check_run(cells, grid)
+    spans = (grid.span(index, len(cells)) for index in range(grid.count(len(cells))))
+    return [_strength(cells[start:stop]) for start, stop in spans]
 
 
 def frames_at(
@@ -161,22 +158,20 @@ def _from_start(reference: Reference, name: str, length: int, whole: str) -> int
     return counted
 
 
-def _runs(cells: Cells) -> Iterator[tuple[int, int]]:
-    """Spans of frames that are given without a gap."""
-    start = None
-    for index, cell in enumerate((*cells, None)):
-        if cell is not None and start is None:
-            start = index
-        elif cell is None and start is not None:
-            yield start, index
-            start = None
+def _check_run(cells: Cells, grid: TimeGrid) -> None:
+    """Given frames go on from the first one: what comes before them is in their latents."""
+    given = [cell is not None for cell in cells]
+    if any(later and not earlier for earlier, later in pairwise(given)):
+        late = next(index for index in range(1, len(given)) if given[index] and not given[index - 1])
+        raise ConfigError(
+            f"frame {late} is given but not the one before it, which needs an autoencoder of one frame a "
+            f"latent frame; this model's packs {grid.factor}, so begin at frame 0 and leave no gap"
+        )
 
 
-def _held(cells: Cells) -> list[Cell]:
-    """A cell for each frame: the nearest that is given, the earlier one where two are as near."""
-    known = [index for index, cell in enumerate(cells) if cell is not None]
-    nearest = [min(known, key=lambda at: (abs(at - index), at)) for index in range(len(cells))]
-    return [cell for index in nearest if (cell := cells[index]) is not None]
+def _strength(cells: Cells) -> float | None:
+    values = [cell.strength for cell in cells if cell is not None]
+    return max(values) if len(values) == len(cells) else None
 
 
 def _read(wanted: Sequence[tuple[Path, int]], size: Size, fps: float) -> Frames:

@@ -20,6 +20,7 @@ from kinema.checkpoint import as_record, from_record, write_json
 from kinema.denoiser import Sampler, default_sampler
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.processes import Schedule
+from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import ConfigError
 from kinema.files import writable_folder
 from kinema.generate.conditioning import frames_in
@@ -28,7 +29,6 @@ from kinema.generate.tasks import Animate, FromText, Interpolate, Plan, Request,
 from kinema.generate.windows import Film, Settings, latents_hash, sample_windows
 from kinema.model import Model, load_model, model_hash
 from kinema.progress import Progress
-from kinema.shapes import TimeGrid
 from kinema.video.reader import probe
 from kinema.video.writer import write_image, write_video
 

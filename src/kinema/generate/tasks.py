@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import ConfigError
-from kinema.generate.conditioning import Reference, frames_in, is_picture, lay
-from kinema.shapes import TimeGrid
+from kinema.generate.conditioning import Reference, frames_in, is_picture, latent_strengths, lay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,12 +135,11 @@ class Request:
 
     @property
     def kept(self) -> int:
-        """Frames that a window takes over: a quarter of it unless said, in whole latent frames."""
-        asked = max(1, self.frames // 4) if self.overlap is None else self.overlap
-        kept = self.grid.up(asked)
+        """Frames that a window takes over: a quarter of it unless said."""
+        kept = max(1, self.frames // 4) if self.overlap is None else self.overlap
         if kept >= self.frames:
             raise ConfigError(
-                f"{asked} frames taken over leave nothing of a window of {self.frames}; "
+                f"{kept} frames taken over leave nothing of a window of {self.frames}; "
                 "ask for more frames or a smaller overlap"
             )
         return kept
@@ -149,11 +148,13 @@ class Request:
 def plan_of(task: Task, request: Request) -> Plan:
     """The windows of a task. Raises `ConfigError` where task and request do not go together."""
     lengths = {file: frames_in(file, request.fps) for file in files_of(task)}
+    if request.grid.factor > 1:
+        _only_forwards(task, request)
     match task:
         case FromText(references=references):
             plan = Plan(windows=_segments(request, references))
         case Animate(image=image):
-            plan = Plan(windows=_segments(request, (_held(image, 0, 1),)))
+            plan = Plan(windows=_segments(request, (Reference(path=image, frames=1),)))
         case Extend():
             plan = _extend(task, request)
         case Connect():
@@ -163,8 +164,33 @@ def plan_of(task: Task, request: Request) -> Plan:
         case Interpolate():
             plan = _interpolate(task, request)
     for window in plan.windows:
-        lay(window.references, lengths, window.frames)  # finds now what does not fit
+        # Finds now what does not fit.
+        latent_strengths(lay(window.references, lengths, window.frames), request.grid)
     return replace(plan, lengths=lengths)
+
+
+def _only_forwards(task: Task, request: Request) -> None:
+    """Refuse what needs latents of their own frames alone: where one stands for several, it depends on
+    the frames before it, so that it means something else at the start of a window or after made frames.
+    """
+    match task:
+        case _ if request.loop:
+            what = "a loop"
+        case _ if len(request.prompts) > 1:
+            what = "a video of several segments"
+        case Extend(backwards=True):
+            what = "extending backwards"
+        case Connect():
+            what = "connecting"
+        case Interpolate():
+            what = "interpolation"
+        case Edit(clip=clip) if frames_in(clip, request.fps) > request.frames:
+            what = f"an edit of more than {request.frames} frames, a window"
+        case _:
+            return
+    raise ConfigError(
+        f"{what} needs an autoencoder of one frame a latent frame; this model's packs {request.grid.factor}"
+    )
 
 
 def files_of(task: Task) -> tuple[Path, ...]:
@@ -192,16 +218,14 @@ def _segments(request: Request, references: Sequence[Reference]) -> tuple[Window
                 f"reference {reference.path.name} is for segment {reference.segment}, "
                 f"but there are {last + 1} (counted from 0)"
             )
-    frames = request.grid.up(request.frames) if last else request.frames
     kept = request.kept if last else 0
-    overlap = request.grid.count(kept)
     windows = [
         Window(
             prompt=prompt,
-            frames=frames,
+            frames=request.frames,
             references=tuple(reference for reference in references if reference.segment == number),
-            overlap=overlap if number else 0,
-            shown=(kept if number else 0, frames),
+            overlap=kept if number else 0,
+            shown=(kept if number else 0, request.frames),
         )
         for number, prompt in enumerate(request.prompts)
     ]
@@ -213,7 +237,8 @@ def _closed(request: Request, windows: list[Window]) -> tuple[Window, ...]:
 
     A single window needs to know them beforehand: they are a window of their own, not shown.
     """
-    _not_a_picture(request)
+    if request.frames < 2:
+        raise ConfigError("one picture cannot loop; ask for more frames")
     if len(windows) == 1:
         window = windows[0]
         beginning = tuple(
@@ -221,9 +246,7 @@ def _closed(request: Request, windows: list[Window]) -> tuple[Window, ...]:
         )
         opening = Window(prompt=window.prompt, frames=1, references=beginning, shown=(0, 0))
         windows = [opening, replace(window, overlap=1)]
-    ending = request.grid.up(request.frames)
-    last = replace(windows[-1], frames=ending + request.grid.factor, closing=1)
-    return (*windows[:-1], replace(last, shown=(last.shown[0], ending)))
+    return (*windows[:-1], replace(windows[-1], frames=request.frames + 1, closing=1))
 
 
 def _extend(task: Extend, request: Request) -> Plan:
@@ -271,8 +294,7 @@ def _connect(task: Connect, request: Request) -> Plan:
 def _side(path: Path, keep: int | None, request: Request, *, ends: bool) -> tuple[Reference, Footage | None]:
     """What is given on one side of a connection: the end of the first file or the start of the second."""
     if is_picture(path):
-        held = request.grid.factor
-        return _held(path, 0 if ends else request.frames - held, held), None
+        return Reference(path=path, at=0 if ends else request.frames - 1, frames=1), None
     count, kept = _kept_of(path, keep, request)
     at, first = (0, count - kept) if ends else (request.frames - kept, 0)
     reference = Reference(path=path, first=first, at=at, frames=kept)
@@ -290,28 +312,22 @@ def _edit(task: Edit, request: Request) -> Plan:
                 f"{task.clip.name} has frames 0 to {count - 1} at this rate, not {first}-{last}"
             )
     windows, made = list[Window](), 0
-    length = request.frames if count <= request.frames else request.grid.up(request.frames)
     while made < count:
-        overlap = _taken_over(request, made, count, length) if made else 0
+        # More is taken over in the last window, which is as long as the others.
+        overlap = max(request.kept, made - (count - request.frames)) if made else 0
         start = made - overlap
-        frames = min(length, count - start)
+        frames = min(request.frames, count - start)
         windows.append(
             Window(
                 prompt=request.prompts[0],
                 frames=frames,
                 references=_edited(task, start, frames),
-                overlap=overlap // request.grid.factor,
+                overlap=overlap,
                 shown=(overlap, frames),
             )
         )
         made = start + frames
     return Plan(windows=tuple(windows))
-
-
-def _taken_over(request: Request, made: int, count: int, length: int) -> int:
-    """Frames that the next window begins with: more in the last one, which is as long as the others."""
-    factor = request.grid.factor
-    return max(request.kept, (made - (count - length)) // factor * factor)
 
 
 def _edited(task: Edit, start: int, frames: int) -> tuple[Reference, ...]:
@@ -354,15 +370,10 @@ def _key_frames(task: Interpolate, request: Request) -> list[Reference]:
         count = frames_in(clip, request.fps / task.factor)
         keys = [Reference(path=clip, first=index * task.factor, frames=1) for index in range(count)]
     else:
-        keys = [_held(path, 0, 1) for path in task.sources]
+        keys = [Reference(path=path, frames=1) for path in task.sources]
     if len(keys) < 2:
         raise ConfigError(f"{task.sources[0].name} has one frame; give a clip, or two pictures or more")
     return keys
-
-
-def _held(path: Path, at: int, frames: int) -> Reference:
-    """A picture, or the first frame of a clip."""
-    return Reference(path=path, at=at, frames=frames)
 
 
 def _kept_of(clip: Path, keep: int | None, request: Request) -> tuple[int, int]:
@@ -371,11 +382,9 @@ def _kept_of(clip: Path, keep: int | None, request: Request) -> tuple[int, int]:
     if keep is not None and keep < 1:
         raise ConfigError(f"keep must be at least 1 frame, got {keep}")
     asked = max(1, request.frames // 4) if keep is None else keep
-    kept = request.grid.up(asked)
-    if kept > count:
-        kept = count if keep is None else kept
-    if kept > count:
+    if keep is not None and keep > count:
         raise ConfigError(f"{clip.name} has {count} frames at {request.fps:g} per second; keep at most those")
+    kept = min(request.grid.up(asked), request.grid.down(count))
     if kept >= request.frames:
         raise ConfigError(
             f"keeping {kept} of {request.frames} frames leaves none to make; ask for more frames"
@@ -386,8 +395,3 @@ def _kept_of(clip: Path, keep: int | None, request: Request) -> tuple[int, int]:
 def _one_segment(request: Request, what: str) -> None:
     if len(request.prompts) > 1:
         raise ConfigError(f"{what} is one segment; leave out --segments")
-
-
-def _not_a_picture(request: Request) -> None:
-    if request.frames < 2:
-        raise ConfigError("one picture cannot loop; ask for more frames")

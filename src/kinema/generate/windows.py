@@ -17,7 +17,7 @@ from kinema.diffusion.processes import Schedule
 from kinema.generate.conditioning import frames_at, given_latents, lay
 from kinema.generate.tasks import Footage, Plan, Window
 from kinema.model import Model
-from kinema.shapes import Size, TimeGrid
+from kinema.shapes import Size
 from kinema.video.transforms import to_frames
 
 Frame = UInt8[np.ndarray, "h w 3"]
@@ -147,7 +147,7 @@ def shown_frames(
     if first == stop:
         frames: UInt8[np.ndarray, "t h w 3"] = np.empty((0, 0, 0, 3), np.uint8)
         return frames
-    if TimeGrid(model.autoencoder.temporal_factor).factor == 1:
+    if model.autoencoder.temporal_factor == 1:
         return to_frames(model.autoencoder.decode(latents[:, :, first:stop])[0])
     return to_frames(model.autoencoder.decode(latents)[0, :, first:stop])
 

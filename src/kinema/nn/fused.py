@@ -18,13 +18,16 @@ from torch.autograd.function import once_differentiable
 
 EPS = 1e-6
 _SCORES_IN_CACHE = 2**19
+SMALLEST = 2**15
+"""Numbers in a frame's tokens; going through smaller frames one by one costs more than it saves."""
 
 Angles = tuple[Tensor, Tensor]
 
 
-def applies(tokens: Tensor) -> bool:
+def applies(tokens: Float[Tensor, "b t s d"]) -> bool:
     """Whether these forms are the ones to use."""
-    return tokens.device.type == "cpu" and not torch.compiler.is_compiling()
+    large = tokens.shape[-2] * tokens.shape[-1] >= SMALLEST
+    return large and tokens.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def compute_dtype(like: Tensor) -> torch.dtype:

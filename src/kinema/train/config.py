@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+from kinema.conventions import Preset
+from kinema.dataset.buckets import BucketRule
 from kinema.dataset.config import DataConfig
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.masking import MaskConfig
 from kinema.diffusion.processes import Process
+from kinema.encoders.autoencoder_kl import CausalAutoencoderConfig, FrameAutoencoderConfig
 from kinema.encoders.embedded import PatchPCAConfig, WordTextConfig
+from kinema.encoders.text import T5Config
 from kinema.nn import STDiT2Config
 from kinema.train.optim import MuonConfig, OptimConfig, ScheduleConfig
 
@@ -46,23 +51,59 @@ def _small_process() -> IDDPMConfig:
     return IDDPMConfig(prediction="clean", learned_variance=False)
 
 
+AutoencoderConfig = PatchPCAConfig | FrameAutoencoderConfig | CausalAutoencoderConfig
+TextEncoderConfig = WordTextConfig | T5Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage of a chain: `steps` with its own data and rates. What is not set is the run's own.
+
+    `timesteps` is that of the process (`speed` for SpeeD). A stage's batches are drawn with the run's
+    `data.seed` plus the stage's number, from 0.
+    """
+
+    name: str
+    steps: int
+    buckets: tuple[BucketRule, ...] = ()
+    batch_size: int | None = None
+    masks: MaskConfig | None = None
+    lr: float | None = None
+    timesteps: Literal["uniform", "speed"] | None = None
+    gradient_checkpointing: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"a stage's steps must be at least 1, got {self.steps}")
+        if not self.name.strip():
+            raise ValueError("a stage needs a name")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A run. The channels, tokens and variance of `network` follow the encoders and the process.
 
     `caption_drop` of the network is the share of captions that are replaced by the null caption.
     `masks` are the probabilities of giving some of a clip's frames.
+
+    `start_from` is a model folder whose network, encoders and preset the run takes over; where that is a
+    run, its averaged weights and optimizer go on as well. `stage` is a chain of stages in one run; `steps`
+    is then their sum. `gradient_checkpointing` computes each block twice to keep less in memory.
     """
 
     network: STDiT2Config = field(default_factory=_small_network)
     process: Process = field(default_factory=_small_process)
-    autoencoder: PatchPCAConfig = field(default_factory=lambda: PatchPCAConfig(whitening=0.5))
-    text_encoder: WordTextConfig = field(default_factory=lambda: WordTextConfig(width=64))
+    autoencoder: AutoencoderConfig = field(default_factory=lambda: PatchPCAConfig(whitening=0.5))
+    text_encoder: TextEncoderConfig = field(default_factory=lambda: WordTextConfig(width=64))
     data: DataConfig = field(default_factory=DataConfig)
     masks: MaskConfig = field(default_factory=lambda: MaskConfig(first=0.5))
     optim: OptimConfig = field(default_factory=MuonConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     preview: PreviewConfig = field(default_factory=PreviewConfig)
+    preset: Preset = "kinema"
+    start_from: Path | None = None
+    stage: tuple[StageConfig, ...] = ()
+    gradient_checkpointing: bool = False
     steps: int = 400
     ema_decay: float = 0.99
     clip_norm: float = 1.0
@@ -77,5 +118,7 @@ class TrainConfig:
         for name in ("steps", "clip_norm", "save_every", "keep_checkpoints", "fit_batches"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if len({stage.name for stage in self.stage}) < len(self.stage):
+            raise ValueError("two stages have the same name")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")

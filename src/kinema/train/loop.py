@@ -16,6 +16,7 @@ from torch import Tensor
 from kinema.checkpoint import save_checkpoint
 from kinema.dataset.loader import Batch, iterate_batches
 from kinema.diffusion.processes import Process, noise_share
+from kinema.encoders.protocols import training_latents
 from kinema.errors import Interrupted, TrainingError
 from kinema.progress import Progress, Silent
 from kinema.runlog import RunLog, read_metrics
@@ -24,6 +25,7 @@ from kinema.train.objective import Draws, Objective, draw
 from kinema.train.optim import update_average
 from kinema.train.previews import write_previews
 from kinema.train.setup import CHECKPOINTS, Run, prepare
+from kinema.train.stages import Stage, stages
 from kinema.train.stop import StopWish, stop_wish
 
 __all__ = ["TrainConfig", "train"]
@@ -60,18 +62,25 @@ def train(
 
 
 def _steps(run: Run, log: RunLog, progress: Progress, wish: StopWish) -> None:
+    progress.stage("train", run.config.steps)
+    progress.advance(run.state.step)
+    for stage in stages(run.config):
+        if run.state.step < stage.end:
+            _one_stage(run, stage, log, progress, wish)
+    run.export()
+
+
+def _one_stage(run: Run, stage: Stage, log: RunLog, progress: Progress, wish: StopWish) -> None:
     config, state = run.config, run.state
-    step_once = _stepper(run)
-    batches = iterate_batches(run.dataset, config.data, state.step)
-    progress.stage("train", config.steps)
-    progress.advance(state.step)
+    step_once = _stepper(run, stage)
+    batches = iterate_batches(run.dataset, stage.config.data, state.step - stage.first)
     try:
-        while state.step < config.steps:
+        while state.step < stage.end:
             step = state.step
             row = step_once(batches)
             log.step(step, **row)
             progress.advance(note=f"loss {row['loss']:.4f}")
-            if _due(state.step, config.save_every) or state.step == config.steps or wish.signal_name:
+            if _due(state.step, config.save_every) or state.step == stage.end or wish.signal_name:
                 _save(run)
             if _due(state.step, config.preview.every):
                 write_previews(run, log)
@@ -82,28 +91,33 @@ def _steps(run: Run, log: RunLog, progress: Progress, wish: StopWish) -> None:
                 )
     finally:
         batches.close()
-    run.export()
 
 
-def _stepper(run: Run) -> Callable[[Iterator[Batch]], dict[str, Any]]:
+def _stepper(run: Run, stage: Stage) -> Callable[[Iterator[Batch]], dict[str, Any]]:
     """One optimisation step, as a function of where the batches come from."""
-    config, state, device = run.config, run.state, run.model.device
-    objective = Objective(run.model.text_encoder, config.process, config.precision)
+    config, state, device = stage.config, run.state, run.model.device
+    objective = Objective(run.model.text_encoder, config.process, config.precision, config.preset)
+    run.model.network.gradient_checkpointing = config.gradient_checkpointing
+    if stage.config is not run.config:
+        state.retune(config.optim)
 
     def step_once(batches: Iterator[Batch]) -> dict[str, Any]:
         began = time.monotonic()
         batch = next(batches).to(device)
         waited = time.monotonic() - began
         with torch.no_grad():
-            clean = run.model.autoencoder.encode(batch.video)
+            clean = training_latents(run.model.autoencoder, batch.video, batch.seeds)
         draws = draw(batch.seeds, tuple(clean.shape[1:]), config).to(device)
         terms = objective(run.model.network, batch, clean, draws)
-        rate = config.schedule.factor(state.step, config.steps)
+        rate = config.schedule.factor(state.step - stage.first, config.steps)
         grad_norm, lr = _update(run, batch, terms["loss"].mean(), rate)
         state.step += 1
+        state.updates += 1
         state.samples += len(batch.clip_ids)
         return {
+            **({"stage": stage.name} if stage.name else {}),
             **{name: value.mean().item() for name, value in terms.items()},
+            f"loss_{batch.bucket.frames}f": terms["loss"].mean().item(),
             "loss_by_noise": _by_noise(terms["loss"], draws, config.process),
             "grad_norm": grad_norm,
             "lr": lr,
@@ -128,7 +142,7 @@ def _update(run: Run, batch: Batch, loss: Tensor, rate: float) -> tuple[float, f
             f"look at them, or lower optim.lr, then go on with --resume"
         )
     lr = state.optimizers.step(rate)
-    update_average(state.average, state.trained, config.ema_decay, state.step)
+    update_average(state.average, state.trained, config.ema_decay, state.updates)
     return grad_norm, lr
 
 
@@ -165,6 +179,7 @@ def _summary(run: Run, first_step: int, seconds: float) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in run.state.trained.parameters()),
         "first_loss": _mean_loss(rows[:share]),
         "last_loss": _mean_loss(rows[-share:]),
+        "last_loss_by_frames": _by_frames(rows),
         "seconds": round(seconds, 2),
         "refused_checkpoints": list(run.refused),
     }
@@ -172,3 +187,14 @@ def _summary(run: Run, first_step: int, seconds: float) -> dict[str, Any]:
 
 def _mean_loss(rows: list[dict[str, Any]]) -> float | None:
     return sum(row["loss"] for row in rows) / len(rows) if rows else None
+
+
+def _by_frames(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The mean loss of each clip length over its last quarter of rows: long clips must not lag behind."""
+    lengths = {name for row in rows for name in row if name.startswith("loss_") and name.endswith("f")}
+    found = {}
+    for name in sorted(lengths, key=lambda name: int(name[5:-1])):
+        values = [row[name] for row in rows if name in row]
+        last = values[-max(1, len(values) // 4) :]
+        found[name[5:-1]] = sum(last) / len(last)
+    return found

@@ -10,10 +10,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from kinema.conventions import CONVENTIONS, Preset
 from kinema.dataset.loader import Batch
 from kinema.denoiser import VideoShape, condition
+from kinema.diffusion.iddpm import IDDPMConfig, NoisedLatents
 from kinema.diffusion.masking import draw_denoise_mask
-from kinema.diffusion.processes import Process, add_noise, draw_index, losses, timestep
+from kinema.diffusion.processes import Process, add_noise, draw_index, full_tables, losses, timestep
+from kinema.diffusion.published import add_noise_published
 from kinema.encoders.protocols import TextEncoder
 from kinema.nn import STDiT2
 from kinema.train.config import TrainConfig
@@ -64,18 +67,27 @@ class Objective:
     text_encoder: TextEncoder
     process: Process
     precision: Literal["fp32", "bf16"] = "fp32"
+    preset: Preset = "kinema"
 
     def __call__(
         self, network: STDiT2, batch: Batch, clean: Float[Tensor, "b c t h w"], draws: Draws
     ) -> dict[str, Float[Tensor, " b"]]:
         """`loss` and its parts."""
-        noised = add_noise(self.process, clean, draws.noise, draws.index, draws.denoise_mask)
+        noised = self._noised(clean, draws)
         told = timestep(self.process, draws.index)
         size = batch.bucket.size
         shape = VideoShape(height=size.height, width=size.width, frames=batch.bucket.frames, fps=0.0)
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            conditioning = condition(self.text_encoder.encode(batch.captions), shape, batch.fps)
+            conditioning = condition(
+                self.text_encoder.encode(batch.captions), shape, batch.fps, CONVENTIONS[self.preset]
+            )
             null = network.null_tokens(conditioning.tokens.shape[1])
             conditioning = conditioning.with_caption(null, draws.caption_dropped)
             output = network(noised.latents, told, conditioning, draws.denoise_mask)
         return losses(self.process, output.float(), noised)
+
+    def _noised(self, clean: Float[Tensor, "b c t h w"], draws: Draws) -> NoisedLatents:
+        if CONVENTIONS[self.preset].given_noised and isinstance(self.process, IDDPMConfig):
+            full = full_tables(self.process, clean.device)
+            return add_noise_published(full, clean, draws.noise, draws.index, draws.denoise_mask)
+        return add_noise(self.process, clean, draws.noise, draws.index, draws.denoise_mask)

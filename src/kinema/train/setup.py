@@ -10,18 +10,18 @@ from typing import Any
 import tomli_w
 import torch
 
-from kinema.checkpoint import latest_checkpoint, write_json
+from kinema.checkpoint import checkpoint_folders, fill_module, latest_checkpoint, write_json
+from kinema.conventions import CONVENTIONS
 from kinema.dataset.buckets import Timed
-from kinema.dataset.loader import iterate_batches
 from kinema.dataset.plan import Plan, make_plan
 from kinema.dataset.store import kept_clips
-from kinema.encoders.embedded import PatchPCA, WordTextEncoder, build_vocabulary, fit_patch_pca
-from kinema.encoders.folder import load_autoencoder, load_text_encoder, save_autoencoder, save_text_encoder
-from kinema.errors import CheckpointError, OutputError
+from kinema.errors import OutputError
 from kinema.files import writable_folder, write_text
-from kinema.model import Model, SamplingDefaults, TrainedOn, save_model
+from kinema.model import Model, SamplingDefaults, TrainedOn, load_model, save_model
 from kinema.nn import STDiT2, build_network
 from kinema.train.config import TrainConfig
+from kinema.train.encoders import check_lengths, run_encoders, trained_parts, with_encoders
+from kinema.train.stages import stages, whole_chain
 from kinema.train.state import TrainState
 
 RESOLVED, CHECKPOINTS = "resolved.toml", "checkpoints"
@@ -61,37 +61,67 @@ class Run:
 
 def prepare(config: TrainConfig, dataset: Path, folder: Path, resume: bool) -> Run:
     """Check everything that can fail early, then build or restore the run."""
-    plan = make_plan(dataset, config.data)
+    config = whole_chain(config)
+    plans = [make_plan(dataset, stage.config.data) for stage in stages(config)]
     _claim(folder, resume)
     fresh = not (folder / RESOLVED).is_file()
-    autoencoder, text_encoder = (_make_encoders if fresh else _load_encoders)(config, dataset, folder)
-    config = _with_encoders(config, autoencoder, text_encoder)
-    write_json(folder / "plan.json", plan.as_dict())
+    started = None if config.start_from is None else load_model(config.start_from, ema=False)
+    autoencoder, text_encoder = run_encoders(config, dataset, folder, started, fresh=fresh)
+    config = with_encoders(config, autoencoder, text_encoder, started)
+    check_lengths(config, autoencoder)
+    write_json(folder / "plan.json", _plan_record(config, plans))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = Model(
         network=_seeded_network(config),
         process=config.process,
         autoencoder=autoencoder,
         text_encoder=text_encoder,
-        sampling=_sampling_defaults(config, plan),
-        trained_on=_trained_on(dataset, plan),
+        sampling=_sampling_defaults(config, plans[-1]),
+        trained_on=_trained_on(dataset, plans[-1]),
+        preset=config.preset,
     ).to(device)
-    state = TrainState.fresh({"network": model.network, "text_encoder": text_encoder}, config.optim)
-    refused: tuple[str, ...] = ()
-    if (checkpoint := latest_checkpoint(folder / CHECKPOINTS)) is not None:
-        state.restore(checkpoint)
-        refused = checkpoint.refused
+    state, refused = _state(config, model, started, folder)
     write_text(folder / RESOLVED, tomli_w.dumps(_without_none(asdict(config))))
     return Run(
         config=config,
         dataset=dataset,
         folder=folder,
-        plan=plan,
+        plan=plans[-1],
         state=state,
         model=model,
         prompts=config.preview.prompts or _first_captions(dataset, config.preview.count),
         refused=refused,
     )
+
+
+def _state(
+    config: TrainConfig, model: Model, started: Model | None, folder: Path
+) -> tuple[TrainState, tuple[str, ...]]:
+    """The run's own last checkpoint, else where it starts from, else step 0; and damaged checkpoints."""
+    parts = trained_parts(model)
+    for part in parts.values():
+        part.requires_grad_(True).train()
+    if isinstance(model.network, STDiT2):
+        model.network.rope.requires_grad_(False)
+    if started is not None:
+        fill_module(model.network, started.network.state_dict(), str(config.start_from))
+    state = TrainState.fresh(parts, config.optim)
+    if (checkpoint := latest_checkpoint(folder / CHECKPOINTS)) is not None:
+        state.restore(checkpoint)
+        return state, checkpoint.refused
+    if config.start_from is not None and checkpoint_folders(config.start_from / CHECKPOINTS):
+        earlier = latest_checkpoint(config.start_from / CHECKPOINTS)
+        assert earlier is not None
+        state.carry_on(earlier)
+        return state, earlier.refused
+    return state, ()
+
+
+def _plan_record(config: TrainConfig, plans: list[Plan]) -> dict[str, Any]:
+    if len(plans) == 1:
+        return plans[0].as_dict()
+    names = [stage.name for stage in stages(config)]
+    return {"stages": {name: plan.as_dict() for name, plan in zip(names, plans, strict=True)}}
 
 
 def _claim(folder: Path, resume: bool) -> None:
@@ -101,44 +131,6 @@ def _claim(folder: Path, resume: bool) -> None:
         if not (folder / RESOLVED).is_file():
             raise OutputError(f"{folder} holds no run to resume (no {RESOLVED}); name another folder")
     writable_folder(folder)
-
-
-def _make_encoders(config: TrainConfig, dataset: Path, folder: Path) -> tuple[PatchPCA, WordTextEncoder]:
-    batches = iterate_batches(dataset, config.data)
-    autoencoder = fit_patch_pca(
-        config.autoencoder, (batch.video for batch in islice(batches, config.fit_batches))
-    )
-    captions = [caption.text for clip in kept_clips(dataset) for caption in clip.captions]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        text_encoder = WordTextEncoder(config.text_encoder, build_vocabulary(captions))
-    save_autoencoder(folder / "vae", autoencoder)
-    save_text_encoder(folder / "text_encoder", text_encoder)
-    return autoencoder, text_encoder
-
-
-def _load_encoders(config: TrainConfig, _dataset: Path, folder: Path) -> tuple[PatchPCA, WordTextEncoder]:
-    autoencoder, text_encoder = load_autoencoder(folder / "vae"), load_text_encoder(folder / "text_encoder")
-    if not isinstance(autoencoder, PatchPCA) or not isinstance(text_encoder, WordTextEncoder):
-        raise CheckpointError(f"{folder} was made with other kinds of encoders; start a new run")
-    for part, own, asked in (
-        ("autoencoder", autoencoder.config, config.autoencoder),
-        ("text_encoder", text_encoder.config, config.text_encoder),
-    ):
-        if own != asked:
-            raise CheckpointError(f"{folder}: {part} was made with {own}, the config asks for {asked}")
-    return autoencoder, text_encoder
-
-
-def _with_encoders(config: TrainConfig, autoencoder: PatchPCA, text_encoder: WordTextEncoder) -> TrainConfig:
-    network = replace(
-        config.network,
-        in_channels=autoencoder.latent_channels,
-        caption_channels=text_encoder.width,
-        max_tokens=text_encoder.max_tokens,
-        learned_variance=config.process.learned_variance,
-    )
-    return replace(config, network=network)
 
 
 def _seeded_network(config: TrainConfig) -> STDiT2:
@@ -151,12 +143,12 @@ def _sampling_defaults(config: TrainConfig, plan: Plan) -> SamplingDefaults:
     """The longest bucket that clips fill, and of those the fullest."""
     filled = [row for row in plan.rows if row.clips] or list(plan.rows)
     row = max(filled, key=lambda row: (row.bucket_frames, row.clips))
-    bucketing = config.data.bucketing
+    bucketing, interval = config.data.bucketing, CONVENTIONS[config.preset].frame_interval
     return SamplingDefaults(
         height=row.height,
         width=row.width,
         frames=row.bucket_frames,
-        fps=bucketing.fps if isinstance(bucketing, Timed) else _PUBLISHED_FPS,
+        fps=bucketing.fps if isinstance(bucketing, Timed) else _PUBLISHED_FPS / interval,
         steps=config.preview.steps,
         guidance_scale=config.preview.guidance_scale,
     )
@@ -182,4 +174,4 @@ def _without_none(record: Any) -> Any:  # noqa: ANN401 - nested plain values
         return {key: _without_none(value) for key, value in record.items() if value is not None}
     if isinstance(record, list | tuple):
         return [_without_none(value) for value in record]
-    return record
+    return str(record) if isinstance(record, Path) else record

@@ -17,13 +17,16 @@ _AVERAGE = "ema_"
 
 @dataclass
 class TrainState:
-    """`trained` and `average` hold the same parts by name (network, and the text encoder when it learns)."""
+    """`updates` counts the steps of earlier runs and stages too: the average's length depends on it.
+
+    `trained` and `average` hold the same parts by name (network, and the text encoder when it learns)."""
 
     step: int
     trained: nn.ModuleDict
     average: nn.ModuleDict
     optimizers: Optimizers
     samples: int = 0
+    updates: int = 0
 
     @classmethod
     def fresh(cls, parts: dict[str, nn.Module], optim: OptimConfig) -> Self:
@@ -40,10 +43,22 @@ class TrainState:
 
     def numbers(self) -> dict[str, Any]:
         """The rest of a checkpoint."""
-        return {"samples": self.samples}
+        return {"samples": self.samples, "updates": self.updates}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Put a checkpoint's tensors in; another network shape is a `CheckpointError` naming the key."""
+        self.carry_on(checkpoint)
+        self.step = checkpoint.step
+        self.samples = int(checkpoint.state.get("samples", 0))
+
+    def retune(self, optim: OptimConfig) -> None:
+        """Go on with the same optimizer state at the rates of `optim`."""
+        before = self.optimizers.tensors()
+        self.optimizers = Optimizers(optim, self.trained)
+        self.optimizers.load(before, "the optimizer so far")
+
+    def carry_on(self, checkpoint: Checkpoint) -> None:
+        """Take over weights, average and optimizer state of another run, from step 0."""
         source = f"checkpoint step-{checkpoint.step:08d}"
         for prefix, parts in (("", self.trained), (_AVERAGE, self.average)):
             for name, part in parts.items():
@@ -51,5 +66,4 @@ class TrainState:
                     raise CheckpointError(f"{source} has no {prefix + name}")
                 fill_module(part, checkpoint.groups[prefix + name], f"{source}/{prefix + name}")
         self.optimizers.load(checkpoint.groups.get("optimizer", {}), f"{source}/optimizer")
-        self.step = checkpoint.step
-        self.samples = int(checkpoint.state.get("samples", 0))
+        self.updates = int(checkpoint.state.get("updates", checkpoint.step))

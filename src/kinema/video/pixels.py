@@ -12,9 +12,13 @@ from jaxtyping import UInt8
 from kinema.shapes import Size
 from kinema.video.color import Transfer, tone_map
 from kinema.video.orientation import orient
+from kinema.video.small_frames import PLANAR_BITS, small_plane
 
 _BT709, _BT601 = 1, 5
 _UNSPECIFIED = 2
+_LUMA_SHARES = {_BT709: (0.2126, 0.0722), _BT601: (0.299, 0.114), 6: (0.299, 0.114)}
+"""Of red and blue, by matrix (ITU-T H.273)."""
+_FULL_FORMATS = ("yuvj",)
 _FULL_RANGE = 2
 _BACKGROUND = 255  # behind transparent pixels
 
@@ -45,6 +49,47 @@ def to_rgb(
     alpha = _has_alpha(frame)
     pixels = _flattened(frame, stored) if alpha else _converted(frame, stored, interpolation)
     return orient(pixels, geometry.mirror, geometry.turns) if geometry.mirror or geometry.turns else pixels
+
+
+def to_small(frame: VideoFrame, geometry: Geometry, size: Size, *, grey: bool) -> UInt8[np.ndarray, "h w c"]:
+    """Like `to_rgb`, for pictures much smaller than the source, or its luma when `grey` (c is 1).
+
+    A third of the cost: each plane is averaged by itself, where swscale first reads and filters all of them.
+    """
+    stored = _swapped(size) if geometry.turns % 2 else size
+    shares = _LUMA_SHARES.get(_matrix(frame) or int(frame.colorspace))
+    bits = PLANAR_BITS.get(frame.format.name)
+    hdr = int(frame.color_trc) in (Transfer.PQ, Transfer.HLG)
+    if shares is None or bits is None or hdr or 2 * stored.width > frame.width:
+        pixels = to_rgb(frame, geometry, size, "AREA")
+        return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None] if grey else pixels
+    full = int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith(_FULL_FORMATS)
+    planes = [
+        small_plane(frame.planes[index], bits, stored.width, stored.height)
+        for index in range(1 if grey else 3)
+    ]
+    pixels = _stretched(planes[0], full)[..., None] if grey else _to_rgb_matrix(planes, *shares, full)
+    return orient(pixels, geometry.mirror, geometry.turns) if geometry.mirror or geometry.turns else pixels
+
+
+def _stretched(luma: UInt8[np.ndarray, "h w"], full: bool) -> UInt8[np.ndarray, "h w"]:
+    if full:
+        return luma
+    levels = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(luma, levels), np.uint8)
+
+
+def _to_rgb_matrix(
+    planes: list[UInt8[np.ndarray, "h w"]], red: float, blue: float, full: bool
+) -> UInt8[np.ndarray, "h w 3"]:
+    """R = Y + 2 (1 - Kr) Cr, B = Y + 2 (1 - Kb) Cb, G from Y = Kr R + Kg G + Kb B."""
+    light, colour = (1.0, 1.0) if full else (255 / 219, 255 / 224)
+    to_red, to_blue = 2 * (1 - red) * colour, 2 * (1 - blue) * colour
+    green = 1 - red - blue
+    rows = [(light, 0, to_red), (light, -to_blue * blue / green, -to_red * red / green), (light, to_blue, 0)]
+    black = 0 if full else 16
+    matrix = [(*row, -row[0] * black - (row[1] + row[2]) * 128) for row in rows]
+    return np.asarray(cv2.transform(cv2.merge(planes), np.array(matrix)), np.uint8)
 
 
 def _converted(frame: VideoFrame, size: Size, interpolation: str) -> UInt8[np.ndarray, "h w 3"]:

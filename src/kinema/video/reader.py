@@ -25,7 +25,7 @@ from kinema.location import Located, open_bytes
 from kinema.shapes import Size
 from kinema.video.container import Limits, is_still, one_line_errors, open_container, video_stream
 from kinema.video.orientation import exif_orientation, upright
-from kinema.video.pixels import Geometry, to_rgb
+from kinema.video.pixels import Geometry, to_rgb, to_small
 
 _EXIF_BYTES = 1 << 18
 _READ_ON_S = 3.0  # a wanted frame that lies within this is decoded up to, a later one is sought
@@ -81,6 +81,13 @@ class Picture:
         self.duration_s = duration_s
         self.index = index
         self._geometry = geometry
+        self._small: dict[tuple[Size, bool], UInt8[np.ndarray, "h w c"]] = {}
+
+    def small(self, size: Size, *, grey: bool = False) -> UInt8[np.ndarray, "h w c"]:
+        """Upright pixels much smaller than the source; c is 1 when grey. Converted once for all who ask."""
+        if (size, grey) not in self._small:
+            self._small[size, grey] = to_small(self.raw, self._geometry, size, grey=grey)
+        return self._small[size, grey]
 
     def rgb(self, size: Size | None = None, interpolation: str = "AREA") -> UInt8[np.ndarray, "h w 3"]:
         """Upright RGB at `size`; at the displayed size when None."""

@@ -1,0 +1,64 @@
+"""Figures for curation: cuts, speed of the pass, camera motion, overlay text, memory and decodes, in one run.
+
+`KINEMA_FOOTAGE` names a folder with videos/, photos/ and a spliced set in spliced/ (cuts.json).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from kinema.bench.curate_pass import decode_figure, memory_figure, pass_figures
+from kinema.bench.curate_scores import camera_figure, text_figures
+from kinema.bench.cuts import cut_quality_figures
+from kinema.bench.figures import Figure, report
+from kinema.errors import ConfigError
+
+FOOTAGE = "KINEMA_FOOTAGE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How much is measured. `loops`: the 720p file is repeated so often; None takes all there is."""
+
+    sources: int | None = None
+    photos: int | None = None
+    rounds: int = 5
+    loops: int = 5
+    memory_size: tuple[int, int] = (2160, 3840)
+    peers: bool = True
+
+
+QUICK = Effort(sources=1, photos=2, rounds=1, loops=1, memory_size=(360, 640), peers=False)
+
+
+def run(footage: Path | None = None, *, quick: bool = False) -> dict[str, Any]:
+    """The report of `kinema bench curate`. Raises `ConfigError` where there is no footage."""
+    effort = QUICK if quick else Effort()
+    folder = _footage(footage)
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory(prefix="kinema-bench-") as work:
+        figures: list[Figure] = [
+            *cut_quality_figures(folder / "spliced", peers=effort.peers, sources=effort.sources),
+            *pass_figures(folder / "videos", Path(work), effort.loops, effort.rounds, peers=effort.peers),
+            camera_figure(folder / "photos", effort.photos),
+            *text_figures(folder / "photos", effort.photos),
+            memory_figure(Path(work), effort.memory_size),
+            decode_figure(folder / "videos", effort.sources or 4),
+        ]
+    return report("curate", figures)
+
+
+def _footage(given: Path | None) -> Path:
+    named = given or (Path(os.environ[FOOTAGE]) if os.environ.get(FOOTAGE) else None)
+    if named is None:
+        raise ConfigError(f"bench curate needs footage: set {FOOTAGE} to its folder (see docs/benchmarks.md)")
+    missing = [part for part in ("videos", "photos", "spliced/cuts.json") if not (named / part).exists()]
+    if missing:
+        raise ConfigError(f"{named}: bench curate needs {', '.join(missing)} there; see docs/benchmarks.md")
+    return named
