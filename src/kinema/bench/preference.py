@@ -18,6 +18,11 @@ from kinema.evaluate.tally import tally
 from kinema.evaluate.votes import Vote
 
 
+def run() -> dict[str, Any]:
+    """What `kinema bench preference` prints."""
+    return bench_preference()
+
+
 def bench_preference(
     votes: int = 20_000, models: int = 10, bootstraps: int = 1000, rounds: int = 5
 ) -> dict[str, Any]:
