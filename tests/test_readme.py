@@ -38,6 +38,9 @@ SMALLER = {
 }
 """What is set besides, so that a page's command takes seconds."""
 
+MAKING = ("generate", "animate", "extend", "connect", "edit", "interpolate")
+"""The commands that sample."""
+
 
 class Block(NamedTuple):
     language: str
@@ -64,7 +67,7 @@ def commands(page: Path) -> list[list[str]]:
 
 def smaller(words: list[str]) -> list[str]:
     extra = [argument for key in SMALLER.get(words[1], []) for argument in ("--set", key)]
-    if words[1] in ("generate", "animate") and "--steps" not in words:
+    if words[1] in MAKING and "--steps" not in words:
         extra = ["--steps", "2"]
     return [*words[1:], *extra]
 

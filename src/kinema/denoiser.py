@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,7 @@ from kinema.conventions import CONVENTIONS, Conventions
 from kinema.diffusion.guidance import guide, split_pair
 from kinema.diffusion.iddpm import IDDPMConfig, tables
 from kinema.diffusion.processes import Schedule, denoised, sampling_sigmas, told
-from kinema.diffusion.protocols import Denoise, Denoised
+from kinema.diffusion.protocols import Denoise, Denoised, Draw
 from kinema.diffusion.samplers import sample_ancestral
 from kinema.diffusion.samplers_ode import sample_ddim, sample_dpmpp_2m, sample_euler, sample_heun
 from kinema.encoders.latent_frames import latent_frames
@@ -43,10 +43,13 @@ class VideoShape:
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """Clean latents of the frames that are not generated; `denoise_mask` is False there."""
+    """Clean latents of the frames that are not generated; `denoise_mask` is False (or 0) there.
+
+    A value between 0 and 1 edits the frame: it begins as given, noised to that share of the steps.
+    """
 
     latents: Float[Tensor, "b c t h w"]
-    denoise_mask: Bool[Tensor, "b t"]
+    denoise_mask: Bool[Tensor, "b t"] | Float[Tensor, "b t"]
 
 
 def condition(
@@ -101,36 +104,37 @@ def _denoise_mask(sigma: Float[Tensor, "b t"]) -> Bool[Tensor, "b t"] | None:
 
 def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     model: Model,
-    prompt: str,
+    prompt: str | Sequence[str],
     shape: VideoShape,
     *,
     steps: int,
     guidance_scale: float,
-    generator: torch.Generator,
+    generator: torch.Generator | Sequence[torch.Generator],
     sampler: Sampler | None = None,
     schedule: Schedule = "respaced",
     given: Given | None = None,
     on_step: Callable[[], None] | None = None,
-) -> Float[Tensor, "1 c t h w"]:
-    """Latents of one clip. Given frames come back exactly as they are.
+) -> Float[Tensor, "b c t h w"]:
+    """Latents of a clip for each prompt. Given frames come back exactly as they are.
 
+    A generator for each prompt: what becomes of it does not depend on its neighbours in the batch.
     `sampler` None: the ancestral one for a discrete process, Euler for a flow. `schedule` is for the others.
     """
-    text = model.text_encoder.encode([prompt])
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
+    text = model.text_encoder.encode(prompts)
     conditioning = condition(text, shape, conventions=model.conventions).to(model.device)
     denoise = build_denoise(model, conditioning, guidance_scale=guidance_scale)
-    noise = torch.randn(
-        (1, *shape.latent_shape(model.autoencoder)), generator=generator, device=generator.device
-    )
+    draw = _rows(generators, shape.latent_shape(model.autoencoder), model.device)
+    noise = draw()
     denoise = denoise if on_step is None else _counted(denoise, on_step)
-    noise = noise.to(model.device)
     mask, clean = (None, None) if given is None else (given.denoise_mask, given.latents)
     sigmas = sampling_sigmas(model.process, steps, schedule, noise[0, 0].numel())
     match sampler or default_sampler(model):
         case "ancestral":
             assert isinstance(model.process, IDDPMConfig)
             spaced = tables(model.process, steps).to(model.device)
-            return sample_ancestral(denoise, noise, spaced, generator, denoise_mask=mask, given=clean)
+            return sample_ancestral(denoise, noise, spaced, draw, denoise_mask=mask, given=clean)
         case "ddim":
             return sample_ddim(denoise, noise, sigmas, denoise_mask=mask, given=clean)
         case "euler":
@@ -144,6 +148,16 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
 def default_sampler(model: Model) -> Sampler:
     """Ancestral, as published, where the process has its steps; a flow is followed by Euler's method."""
     return "ancestral" if isinstance(model.process, IDDPMConfig) else "euler"
+
+
+def _rows(generators: Sequence[torch.Generator], shape: Sequence[int], device: torch.device) -> Draw:
+    """Standard normal rows, each from its own generator."""
+
+    def draw() -> Float[Tensor, "b c t h w"]:
+        rows = [torch.randn(*shape, generator=item, device=item.device) for item in generators]
+        return torch.stack(rows).to(device)
+
+    return draw
 
 
 def _counted(denoise: Denoise, on_step: Callable[[], None]) -> Denoise:

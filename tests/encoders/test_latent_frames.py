@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kinema.encoders.latent_frames import fill_up, latent_frames, latent_mask, whole_frames
+from kinema.encoders.latent_frames import TimeGrid, fill_up, latent_frames, latent_mask, whole_frames
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,12 @@ def test_a_latent_frame_is_given_only_with_all_its_frames(
     found = latent_mask(mask, 4)[0]
     assert torch.nonzero(~found).flatten().tolist() == latent_given
     assert torch.equal(latent_mask(mask, 1), mask)
+
+
+def test_the_time_grid() -> None:
+    grid = TimeGrid(4)
+    assert [grid.count(frames) for frames in (1, 2, 5, 6, 10)] == [1, 2, 2, 3, 4]
+    assert [grid.span(index, 10) for index in range(4)] == [(0, 1), (1, 5), (5, 9), (9, 10)]
+    assert [grid.up(frames) for frames in (1, 2, 5, 6)] == [1, 5, 5, 9]
+    assert [grid.down(frames) for frames in (1, 4, 5, 8)] == [1, 1, 5, 5]
+    assert [TimeGrid(1).span(index, 3) for index in range(3)] == [(0, 1), (1, 2), (2, 3)]

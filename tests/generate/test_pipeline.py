@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +15,9 @@ from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.processes import Process
 from kinema.diffusion.rectified_flow import RectifiedFlowConfig
 from kinema.errors import CheckpointError, ConfigError
-from kinema.generate.pipeline import GenerateConfig, generate, latents_hash
-from kinema.generate.tasks import ImageToVideo, TextToImage, given_of
+from kinema.generate.conditioning import Reference, given_latents, lay
+from kinema.generate.pipeline import GenerateConfig, config_of, generate, latents_hash
+from kinema.generate.tasks import Connect, Edit, Extend, FromText, Interpolate, files_of
 from kinema.model import load_model
 from kinema.progress import Silent
 from kinema.train.config import TrainConfig
@@ -22,12 +25,7 @@ from kinema.train.loop import train
 from kinema.video.reader import probe, read_frames
 from kinema.video.writer import write_image
 
-
-@pytest.fixture(scope="module")
-def model(squares: Path, small_run: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "run"
-    train(replace(small_run, steps=4), squares, folder)
-    return folder
+FOOTAGE = Path(os.environ.get("KINEMA_FOOTAGE", Path(__file__).parents[3] / "shared/footage"))
 
 
 def make(model: Path, out: Path, **values: object) -> dict[str, object]:
@@ -72,7 +70,8 @@ def test_the_given_frame_is_kept(model: Path, tmp_path: Path) -> None:
     make(model, tmp_path / "a.mp4", image=tmp_path / "first.png", guidance_scale=3.0)
     loaded = load_model(model)
     shape = VideoShape(height=32, width=32, frames=4, fps=6.0)
-    given = given_of(ImageToVideo(image=tmp_path / "first.png", frames=4), loaded.autoencoder, shape)
+    cells = lay([Reference(path=tmp_path / "first.png")], {tmp_path / "first.png": 1}, 4)
+    given = given_latents(cells, loaded.autoencoder, shape)
     assert given is not None
     assert given.denoise_mask.tolist() == [[False, True, True, True]]
     expected = loaded.autoencoder.decode(given.latents)[0, :, 0].clamp(-1, 1)
@@ -82,7 +81,7 @@ def test_the_given_frame_is_kept(model: Path, tmp_path: Path) -> None:
 
 def test_text_gives_no_frames(model: Path) -> None:
     shape = VideoShape(height=32, width=32, frames=1, fps=6.0)
-    assert given_of(TextToImage(), load_model(model).autoencoder, shape) is None
+    assert given_latents((None,), load_model(model).autoencoder, shape) is None
 
 
 def test_sides_are_rounded_down_to_whole_cells(model: Path, tmp_path: Path) -> None:
@@ -132,6 +131,95 @@ def test_the_hash_is_of_values() -> None:
     latents = torch.arange(8.0).reshape(1, 2, 1, 2, 2)
     assert latents_hash(latents) == latents_hash(latents.double())
     assert latents_hash(latents) != latents_hash(latents + 1)
+
+
+TASKS = {
+    "text": lambda clip, dark, light: {},
+    "image": lambda clip, dark, light: {"image": dark},
+    "extend": lambda clip, dark, light: {"task": Extend(clip=clip), "segments": 2},
+    "backwards": lambda clip, dark, light: {"task": Extend(clip=clip, backwards=True, keep=2)},
+    "connect": lambda clip, dark, light: {"task": Connect(start=dark, end=clip)},
+    "edit": lambda clip, dark, light: {"task": Edit(clip=clip, strength=0.5)},
+    "fill": lambda clip, dark, light: {"task": Edit(clip=clip, strength=1.0, fill=((2, 3),))},
+    "interpolate": lambda clip, dark, light: {"task": Interpolate(sources=(dark, light), factor=3)},
+    "loop": lambda clip, dark, light: {"loop": True},
+    "long": lambda clip, dark, light: {"prompt": "|0|red|1|a green square moves", "segments": 3},
+    "references": lambda clip, dark, light: {
+        "task": FromText(
+            references=(
+                Reference(path=light),
+                Reference(path=clip, first=-1, at=-2, strength=0.3),
+                Reference(path=dark, at=-1, segment=1),
+            )
+        ),
+        "segments": 2,
+    },
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_is_reproduced_from_its_sidecar(
+    name: str, model: Path, clip: Path, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    values = TASKS[name](clip, *pictures)
+    first = make(model, tmp_path / "a.mp4", **values)
+    record = json.loads((tmp_path / "a.mp4.json").read_text())
+    again = generate(model, config_of(record), tmp_path / "b.mp4", Silent())
+    assert again["latents_sha256"] == first["latents_sha256"]
+    assert [segment["mean"] for segment in record["segments"]] == [
+        segment["mean"] for segment in again["segments"]
+    ]
+    assert record["frames_written"] == probe(tmp_path / "a.mp4").frames
+    for item in record["references"]:
+        assert item["sha256"] == hashlib.sha256(Path(item["path"]).read_bytes()).hexdigest()
+    files = {Path(item["path"]).name for item in record["references"]}
+    assert files == {path.name for path in files_of(GenerateConfig(**{"prompt": "a"} | values).asked)}
+
+
+def test_a_long_video_tells_its_drift(model: Path, tmp_path: Path) -> None:
+    record = make(model, tmp_path / "a.mp4", prompt="|0|red|1|green", segments=20, overlap=1, steps=2)
+    assert record["frames_written"] == 4 + 19 * 3
+    assert [segment["prompt"] for segment in record["segments"]] == ["red", *["green"] * 19]
+    assert record["drift"]["mean_last"] == record["segments"][-1]["mean"]
+
+
+@pytest.mark.parametrize(("frames", "height", "width"), [(1, 8, 72), (2, 56, 24), (7, 32, 32), (90, 16, 24)])
+def test_any_size_and_length(model: Path, tmp_path: Path, frames: int, height: int, width: int) -> None:
+    """Ninety frames are fifteen seconds of this model."""
+    suffix = "png" if frames == 1 else "mp4"
+    make(model, tmp_path / f"a.{suffix}", frames=frames, height=height, width=width, steps=1)
+    found = probe(tmp_path / f"a.{suffix}")
+    assert (found.frames, found.height, found.width) == (frames, height, width)
+
+
+def test_interpolation_multiplies_the_clips_rate(model: Path, clip: Path, tmp_path: Path) -> None:
+    record = make(model, tmp_path / "a.mp4", task=Interpolate(sources=(clip,), factor=2), frames=7)
+    assert (record["fps"], record["frames_written"]) == (12.0, 19)
+
+
+@pytest.mark.parametrize("values", [{"image": True}, {"loop": True}, {"segments": 2}, {"task": True}])
+def test_a_picture_is_made_from_text_alone(
+    model: Path, clip: Path, pictures: tuple[Path, Path], tmp_path: Path, values: dict[str, object]
+) -> None:
+    values = values | ({"image": pictures[0]} if "image" in values else {})
+    values |= {"task": Extend(clip=clip)} if "task" in values else {}
+    with pytest.raises(ConfigError, match="one image"):
+        make(model, tmp_path / "a.png", **values)
+
+
+def test_image_belongs_to_text(clip: Path, pictures: tuple[Path, Path]) -> None:
+    with pytest.raises(ConfigError, match="leave it out of this task"):
+        GenerateConfig(prompt="a", image=pictures[0], task=Extend(clip=clip))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FOOTAGE.is_dir(), reason="real footage is not there")
+@pytest.mark.parametrize("name", ["extend", "backwards", "connect", "edit", "fill", "interpolate"])
+def test_real_footage(name: str, model: Path, tmp_path: Path) -> None:
+    videos = sorted((FOOTAGE / "videos").glob("*.mp4"), key=lambda path: path.stat().st_size)
+    photos = sorted((FOOTAGE / "photos").glob("*.jpg"), key=lambda path: path.stat().st_size)
+    record = make(model, tmp_path / "a.mp4", frames=12, **TASKS[name](videos[0], *photos[:2]))
+    assert record["frames_written"] == probe(tmp_path / "a.mp4").frames > 0
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "heun", "dpmpp-2m"])

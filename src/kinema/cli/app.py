@@ -15,6 +15,7 @@ from kinema.cli import converting as _converting  # noqa: F401 - it adds its com
 from kinema.cli import curation as _curation  # noqa: F401 - it adds its commands to the app
 from kinema.cli import exchange as _exchange  # noqa: F401 - it adds its commands to the app
 from kinema.cli import judging as _judging  # noqa: F401 - it adds its commands to the app
+from kinema.cli import making as _making  # noqa: F401 - so does this one
 from kinema.cli.commands import app
 from kinema.cli.terminal import tell
 from kinema.errors import Interrupted, KinemaError
@@ -27,6 +28,7 @@ GO_ON = {
     "curate": "run the same command again: finished sources are not read again",
     "caption": "run the same command again: captioned clips are not asked about again",
     "train": "run the same command with --resume",
+    "generate": "run the same command again: files that are finished are not made again",
 }
 
 

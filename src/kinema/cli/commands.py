@@ -5,7 +5,7 @@ What a command needs is imported inside it, so that `kinema --help` answers at o
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -152,39 +152,6 @@ def train(
     return 0
 
 
-@app.command(help_epilogue='Example: kinema generate --model run --prompt "a wet street" --out street.mp4')
-def generate(
-    *,
-    model: Model,
-    prompt: Prompt,
-    out: Target,
-    image: Annotated[
-        Path | None, Parameter(name="--image", help="A picture that is the first frame.")
-    ] = None,
-    sampling: Flags = None,
-    json: Json = False,
-) -> int:
-    """Make a video, or a picture, from a prompt."""
-    return _generate(model, prompt, image, out, sampling, json=json)
-
-
-@app.command(
-    help_epilogue='Example: kinema animate street.jpg --model run --prompt "a wet street" --out street.mp4'
-)
-def animate(
-    image: Annotated[Path, Parameter(help="The picture that is the first frame.")],
-    /,
-    *,
-    model: Model,
-    prompt: Prompt,
-    out: Target,
-    sampling: Flags = None,
-    json: Json = False,
-) -> int:
-    """Make a picture move: generate with the picture as the first frame."""
-    return _generate(model, prompt, image, out, sampling, json=json)
-
-
 @app.command(help_epilogue="Example: kinema demo --footage ~/Videos --out demo")
 def demo(
     *,
@@ -205,20 +172,5 @@ def demo(
     recipe = load_config(TrainConfig, find_recipe("demo"), set_)
     with Bars() as bars:
         summary = run_demo(footage, out, recipe, bars)
-    show(summary, as_json=json)
-    return 0
-
-
-def _generate(
-    model: Path, prompt: str, image: Path | None, out: Path, sampling: Sampling | None, *, json: bool
-) -> int:
-    from kinema.config import load_config
-    from kinema.generate.pipeline import GenerateConfig
-    from kinema.generate.pipeline import generate as run
-
-    flags = {"prompt": prompt, "image": image, **asdict(sampling or Sampling())}
-    settings = load_config(GenerateConfig, flags=flags)
-    with Bars() as bars:
-        summary = run(model, settings, out, bars)
     show(summary, as_json=json)
     return 0

@@ -6,6 +6,8 @@ frames: 1 + n k frames are 1 + k latent frames. An image is one latent frame, wh
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
@@ -20,6 +22,30 @@ def latent_frames(frames: int, factor: int) -> int:
 def whole_frames(frames: int, factor: int) -> int:
     """The next number of frames, `frames` or more, that fills its latent frames."""
     return 1 + (latent_frames(frames, factor) - 1) * factor
+
+
+@dataclass(frozen=True)
+class TimeGrid:
+    """Latent frames over the frames of a clip; the last latent frame stands for what is left."""
+
+    factor: int
+
+    def count(self, frames: int) -> int:
+        """Latent frames of a clip."""
+        return latent_frames(frames, self.factor)
+
+    def span(self, index: int, frames: int) -> tuple[int, int]:
+        """The frames, first and past the last, that a latent frame of a clip stands for."""
+        stop = 1 + index * self.factor
+        return max(0, stop - self.factor), min(stop, frames)
+
+    def up(self, frames: int) -> int:
+        """The next number of frames, `frames` or more, that fills its latent frames."""
+        return whole_frames(frames, self.factor)
+
+    def down(self, frames: int) -> int:
+        """The last number of frames, `frames` or fewer, that fills its latent frames."""
+        return 1 + (frames - 1) // self.factor * self.factor
 
 
 def fill_up(video: Float[Tensor, "b c t h w"], factor: int) -> Float[Tensor, "b c t2 h w"]:

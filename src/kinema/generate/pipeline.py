@@ -5,44 +5,53 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import UInt8
 
 from kinema import __version__
-from kinema.checkpoint import as_record, write_json
-from kinema.denoiser import Sampler, VideoShape, default_sampler, sample_latents
+from kinema.checkpoint import as_record, from_record, write_json
+from kinema.denoiser import Sampler, default_sampler
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.processes import Schedule
+from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import ConfigError
 from kinema.files import writable_folder
-from kinema.generate.tasks import ImageToVideo, Task, TextToImage, TextToVideo, frames_of, given_of
+from kinema.generate.conditioning import frames_in
+from kinema.generate.mask_strategy import prompt_schedule
+from kinema.generate.tasks import Animate, FromText, Interpolate, Plan, Request, Task, files_of, plan_of
+from kinema.generate.windows import Film, Settings, latents_hash, sample_windows
 from kinema.model import Model, load_model, model_hash
 from kinema.progress import Progress
-from kinema.video.transforms import to_frames
+from kinema.video.reader import probe
 from kinema.video.writer import write_image, write_video
+
+__all__ = ["GenerateConfig", "generate", "latents_hash"]
 
 _log = logging.getLogger(__name__)
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
 _VIDEOS = {".mp4"}
-_NAMES = {TextToVideo: "text-to-video", TextToImage: "text-to-image", ImageToVideo: "image-to-video"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
     """One video or image. What is None is the model's own default (what it was trained on).
 
-    `schedule` says where a sampler other than the ancestral one has its steps.
+    `task` None: text to video or image, or, with `image`, that picture as the first frame. `frames` are
+    those of one segment; each of the `segments` begins with the last `overlap` frames of the one before.
+    The prompt may change from segment to segment: `|0|a cat|2|a dog`. `schedule` says where a sampler other
+    than the ancestral one has its steps.
     """
 
     prompt: str
     image: Path | None = None
+    task: Task | None = None
     frames: int | None = None
     height: int | None = None
     width: int | None = None
@@ -52,6 +61,9 @@ class GenerateConfig:
     schedule: Schedule = "respaced"
     guidance_scale: float | None = None
     seed: int = 0
+    segments: int = 1
+    overlap: int | None = None
+    loop: bool = False
     ema: bool = True
 
     def __post_init__(self) -> None:
@@ -59,12 +71,44 @@ class GenerateConfig:
             raise ConfigError(
                 'the prompt is empty; say what to show, such as --prompt "a rabbit in the grass"'
             )
-        for name in ("frames", "height", "width", "fps", "steps"):
+        for name in ("frames", "height", "width", "fps", "steps", "segments", "overlap"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ConfigError(f"{name} must be above 0, got {value}")
         if self.image is not None and not self.image.is_file():
             raise ConfigError(f"image {self.image} does not exist; name a picture to start from")
+        if self.image is not None and self.task is not None:
+            raise ConfigError("image is for a video from text; leave it out of this task")
+
+    @property
+    def asked(self) -> Task:
+        """The task, whichever way it was said."""
+        if self.task is not None:
+            return self.task
+        return FromText() if self.image is None else Animate(image=self.image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One file to write, with everything decided."""
+
+    config: GenerateConfig
+    plan: Plan
+    settings: Settings
+    files: Mapping[Path, str]
+
+    @property
+    def task(self) -> str:
+        """What the sidecar calls it."""
+        match self.config.asked:
+            case FromText(references=()):
+                return "text-to-video" if self.plan.windows[-1].frames > 1 else "text-to-image"
+            case Animate():
+                return "image-to-video"
+            case FromText():
+                return "references"
+            case task:
+                return task.kind
 
 
 def generate(model_folder: Path, config: GenerateConfig, out: Path, progress: Progress) -> dict[str, Any]:
@@ -72,69 +116,139 @@ def generate(model_folder: Path, config: GenerateConfig, out: Path, progress: Pr
 
     The same config, model and machine give the same latents, byte for byte.
     """
-    _check_suffix(out)
+    check_suffix(out)
     writable_folder(out.parent)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(model_folder, ema=config.ema).to(device)
-    config = _resolved(config, model)
-    task = _task(config, model, out)
-    shape = _shape(config, model, task)
-    if unknown := model.text_encoder.unknown_words(config.prompt):
-        _log.warning("the model does not know: %s", ", ".join(unknown))
+    model = ready_model(model_folder, ema=config.ema)
+    job = prepare(config, model, out)
+    warn_of_unknown_words(model, job)
     began = time.monotonic()
-    latents, video = _sample(model, config, task, shape, progress)
-    _write(out, video[0], shape.fps)
-    record = {
-        "file": out.name,
-        "task": _NAMES[type(task)],
-        "prompt": config.prompt,
-        "image": None if config.image is None else _image_record(config.image),
-        **as_record(shape),
-        "steps": config.steps,
-        "sampler": config.sampler,
-        "schedule": config.schedule,
-        "guidance_scale": config.guidance_scale,
-        "seed": config.seed,
-        "ema": config.ema,
-        "model": {"folder": str(model_folder), "sha256": model_hash(model_folder)},
-        "kinema": __version__,
-        "torch": torch.__version__,
-        "device": device.type,
-        "threads": torch.get_num_threads(),
-        "latents_sha256": latents_hash(latents),
-        "unknown_words": unknown,
+    progress.stage("generate", job.settings.evaluations * len(job.plan.windows))
+    with repeatable(), torch.inference_mode():
+        generator = torch.Generator(model.device).manual_seed(config.seed)
+        made = sample_windows(model, job.plan, job.settings, generator, progress.advance)
+        film = Film(job.plan, job.settings, made)
+        write_film(out, film, job.settings.fps)
+    record = sidecar(job, film, model, out) | {
+        "model": model_record(model_folder),
         "seconds": round(time.monotonic() - began, 2),
     }
-    write_json(out.with_name(out.name + ".json"), record)
+    write_json(sidecar_path(out), record)
     return record
 
 
-def _sample(
-    model: Model, config: GenerateConfig, task: Task, shape: VideoShape, progress: Progress
-) -> tuple[Float[Tensor, "1 c t h w"], Float[Tensor, "1 3 t2 h2 w2"]]:
-    """Latents, and the video they decode to."""
-    assert config.steps is not None
-    assert config.guidance_scale is not None
-    progress.stage("generate", config.steps * 2 - 1 if config.sampler == "heun" else config.steps)
-    with _repeatable(), torch.inference_mode():
-        latents = sample_latents(
-            model,
-            config.prompt,
-            shape,
-            steps=config.steps,
-            guidance_scale=config.guidance_scale,
-            sampler=config.sampler,
-            schedule=config.schedule,
-            generator=torch.Generator(model.device).manual_seed(config.seed),
-            given=given_of(task, model.autoencoder, shape),
-            on_step=progress.advance,
-        )
-        return latents, model.autoencoder.decode(latents)[:, :, : shape.frames]
+def config_of(record: Mapping[str, Any]) -> GenerateConfig:
+    """The config that a sidecar was written for; it makes the same latents again."""
+    return from_record(GenerateConfig, record["request"], "the sidecar's request")
+
+
+def sidecar_path(out: Path) -> Path:
+    """The record beside a file."""
+    return out.with_name(out.name + ".json")
+
+
+def ready_model(model_folder: Path, *, ema: bool) -> Model:
+    """The model where it is to run."""
+    return load_model(model_folder, ema=ema).to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def prepare(config: GenerateConfig, model: Model, out: Path) -> Job:
+    """Decide everything that can be decided before sampling, and find what does not fit."""
+    config = _resolved(config, model)
+    frames = _frames(config, model, out)
+    task = config.asked
+    for file in files_of(task):
+        frames_in(file, 1.0)
+    settings = _settings(config, model)
+    request = Request(
+        prompts=tuple(prompt_schedule(config.prompt, config.segments)),
+        frames=frames,
+        fps=settings.fps,
+        grid=TimeGrid(model.autoencoder.temporal_factor),
+        overlap=config.overlap,
+        loop=config.loop,
+    )
+    return Job(
+        config=config,
+        plan=plan_of(task, request),
+        settings=settings,
+        files={file: _sha256(file) for file in files_of(task)},
+    )
+
+
+def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
+    """Every setting, every file by its hash, and what came out."""
+    config, settings = job.config, job.settings
+    return {
+        "file": out.name,
+        "task": job.task,
+        "prompt": config.prompt,
+        "image": None if config.image is None else _file_record(config.image, job),
+        "references": reference_records(job),
+        **as_record(settings.shape(job.plan.windows[-1].frames)),
+        "steps": settings.steps,
+        "sampler": settings.sampler,
+        "schedule": settings.schedule,
+        "guidance_scale": settings.guidance_scale,
+        "seed": config.seed,
+        "ema": config.ema,
+        "request": request_record(config),
+        "kinema": __version__,
+        "torch": torch.__version__,
+        "device": model.device.type,
+        "threads": torch.get_num_threads(),
+        "frames_written": film.frames,
+        "segments": film.segments,
+        "drift": film.drift,
+        "latents_sha256": film.latents_sha256,
+        "unknown_words": unknown_words(model, job),
+    }
+
+
+def reference_records(job: Job) -> list[dict[str, str]]:
+    """The files that a job reads, each with its hash."""
+    return [_file_record(path, job) for path in job.files]
+
+
+def model_record(model_folder: Path) -> dict[str, str]:
+    """Which model it was."""
+    return {"folder": str(model_folder), "sha256": model_hash(model_folder)}
+
+
+def request_record(config: GenerateConfig) -> dict[str, Any]:
+    """A config as plain JSON values."""
+    record = _plain(as_record(config))
+    assert isinstance(record, dict)
+    return record
+
+
+def write_film(out: Path, film: Film, fps: float) -> None:
+    """The frames, written as they come."""
+    if out.suffix.lower() not in _IMAGES:
+        write_video(out, film, fps)
+        return
+    last: UInt8[np.ndarray, "h w 3"] | None = None
+    for frame in film:
+        last = frame
+    assert last is not None
+    write_image(out, last)
+
+
+def unknown_words(model: Model, job: Job) -> list[str]:
+    """Words of the prompts that the model never saw."""
+    texts = dict.fromkeys(window.prompt for window in job.plan.windows)
+    return list(dict.fromkeys(word for text in texts for word in model.text_encoder.unknown_words(text)))
+
+
+def warn_of_unknown_words(model: Model, job: Job) -> None:
+    if unknown := unknown_words(model, job):
+        _log.warning("the model does not know: %s", ", ".join(unknown))
 
 
 def _resolved(config: GenerateConfig, model: Model) -> GenerateConfig:
     """The model's defaults in place of None; how many frames is for the task to say."""
     defaults = {name: value for name, value in as_record(model.sampling).items() if name != "frames"}
+    if rate := _own_rate(config):
+        defaults["fps"] = rate
     missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
     resolved = replace(config, **missing, sampler=config.sampler or default_sampler(model))
     if resolved.sampler == "ancestral" and not isinstance(model.process, IDDPMConfig):
@@ -144,56 +258,83 @@ def _resolved(config: GenerateConfig, model: Model) -> GenerateConfig:
     return resolved
 
 
-def latents_hash(latents: Float[Tensor, "b c t h w"]) -> str:
-    """SHA-256 of the latents as little-endian float32, in the order `b c t h w`."""
-    return hashlib.sha256(latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()).hexdigest()
+def _own_rate(config: GenerateConfig) -> float | None:
+    """Interpolating a clip multiplies its own rate."""
+    match config.asked:
+        case Interpolate(sources=(clip,), factor=factor) if clip.is_file():
+            return probe(clip).fps * factor or None
+        case _:
+            return None
 
 
-def _task(config: GenerateConfig, model: Model, out: Path) -> Task:
-    if out.suffix.lower() in _IMAGES or config.frames == 1:
-        if config.image is not None or (config.frames or 1) != 1:
+def _frames(config: GenerateConfig, model: Model, out: Path) -> int:
+    """Frames of one window."""
+    task = config.asked
+    if out.suffix.lower() in _IMAGES or (config.frames == 1 and isinstance(task, FromText)):
+        if not isinstance(task, FromText) or (config.frames or 1) != 1 or config.segments > 1 or config.loop:
             raise ConfigError(f"{out.name} is one image; name an .mp4 for several frames")
-        return TextToImage()
+        return 1
     frames = config.frames or max(2, model.sampling.frames)
-    if config.image is not None:
-        return ImageToVideo(image=config.image, frames=frames)
-    return TextToVideo(frames=frames)
+    if frames < 2:
+        raise ConfigError(f"frames must be at least 2 for a video, got {frames}; or name a .png output")
+    return frames
 
 
-def _shape(config: GenerateConfig, model: Model, task: Task) -> VideoShape:
+def _settings(config: GenerateConfig, model: Model) -> Settings:
     """Sides are rounded down to what the autoencoder can decode."""
     assert config.height is not None
     assert config.width is not None
     assert config.fps is not None
+    assert config.steps is not None
+    assert config.guidance_scale is not None
+    assert config.sampler is not None
     factor = model.autoencoder.spatial_factor
     height, width = config.height // factor * factor, config.width // factor * factor
     if not height or not width:
         raise ConfigError(
             f"height and width must be at least {factor}, got {config.height} and {config.width}"
         )
-    return VideoShape(height=height, width=width, frames=frames_of(task), fps=config.fps)
+    return Settings(
+        height=height,
+        width=width,
+        fps=config.fps,
+        steps=config.steps,
+        sampler=config.sampler,
+        schedule=config.schedule,
+        guidance_scale=config.guidance_scale,
+    )
 
 
-def _check_suffix(out: Path) -> None:
+def check_suffix(out: Path) -> None:
+    """Only names that can be written."""
     if out.suffix.lower() not in _IMAGES | _VIDEOS:
         known = ", ".join(sorted(_VIDEOS | _IMAGES))
         raise ConfigError(f"cannot write {out.name}; the output's suffix must be one of {known}")
 
 
-def _write(out: Path, video: Float[Tensor, "c t h w"], fps: float) -> None:
-    frames = to_frames(video)
-    if out.suffix.lower() in _IMAGES:
-        write_image(out, frames[0])
-    else:
-        write_video(out, frames, fps)
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    match value:
+        case dict():
+            return {name: _plain(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case Path():
+            return str(value)
+        case _:
+            return value
 
 
-def _image_record(image: Path) -> dict[str, str]:
-    return {"path": str(image), "sha256": hashlib.sha256(image.read_bytes()).hexdigest()}
+def _file_record(path: Path, job: Job) -> dict[str, str]:
+    return {"path": str(path), "sha256": job.files[path]}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def _repeatable() -> Iterator[None]:
+def repeatable() -> Iterator[None]:
     """Ask torch for the same sums in every run; put its settings back afterwards."""
     before = torch.are_deterministic_algorithms_enabled()
     benchmark = torch.backends.cudnn.benchmark

@@ -1,0 +1,251 @@
+"""Windows to latents to frames: one at a time, each handed the end of the one before."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from kinema.denoiser import Given, Sampler, VideoShape, sample_latents
+from kinema.diffusion.processes import Schedule
+from kinema.generate.conditioning import frames_at, given_latents, lay
+from kinema.generate.tasks import Footage, Plan, Window
+from kinema.model import Model
+from kinema.shapes import Size
+from kinema.video.transforms import to_frames
+
+Frame = UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How every window is sampled."""
+
+    height: int
+    width: int
+    fps: float
+    steps: int
+    guidance_scale: float
+    sampler: Sampler | None = None
+    schedule: Schedule = "respaced"
+
+    @property
+    def evaluations(self) -> int:
+        """Calls of the network for a window."""
+        return 2 * self.steps - 1 if self.sampler == "heun" else self.steps
+
+    def shape(self, frames: int) -> VideoShape:
+        """A window in pixels."""
+        return VideoShape(height=self.height, width=self.width, frames=frames, fps=self.fps)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Latents that later windows need: the first frame of the video, and the end of the window before."""
+
+    head: Float[Tensor, "1 c 1 h w"]
+    tail: Float[Tensor, "1 c t h w"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One window of a batch."""
+
+    window: Window
+    given: Given | None
+    generator: torch.Generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A window's latents and the frames of it that are shown."""
+
+    window: Window
+    latents: Float[Tensor, "1 c t h w"]
+    frames: UInt8[np.ndarray, "t h w 3"]
+
+
+def sample_windows(
+    model: Model,
+    plan: Plan,
+    settings: Settings,
+    generator: torch.Generator,
+    on_step: Callable[[], None] | None = None,
+) -> Iterator[Made]:
+    """The windows of a plan in order. What is in memory does not grow with their number."""
+    carried: Carried | None = None
+    for number, window in enumerate(plan.windows):
+        given = given_of(model, window, settings, plan.lengths, carried)
+        row = Row(window=window, given=given, generator=generator)
+        latents = sample_batch(model, [row], settings, on_step)
+        following = plan.windows[number + 1].overlap if number + 1 < len(plan.windows) else 0
+        head = latents[:, :, :1].clone() if carried is None else carried.head
+        carried = Carried(head, latents[:, :, latents.shape[2] - following :].clone())
+        yield Made(window=window, latents=latents, frames=shown_frames(model, window, latents))
+
+
+def sample_batch(
+    model: Model,
+    rows: Sequence[Row],
+    settings: Settings,
+    on_step: Callable[[], None] | None = None,
+) -> Float[Tensor, "b c t h w"]:
+    """Latents of windows of equal length in one batch, each from its own generator."""
+    shape = settings.shape(rows[0].window.frames)
+    given = _together(model, [row.given for row in rows], shape)
+    if given is not None and not bool(given.denoise_mask.any()):
+        return given.latents
+    return sample_latents(
+        model,
+        [row.window.prompt for row in rows],
+        shape,
+        steps=settings.steps,
+        sampler=settings.sampler,
+        schedule=settings.schedule,
+        guidance_scale=settings.guidance_scale,
+        generator=[row.generator for row in rows],
+        given=given,
+        on_step=on_step,
+    )
+
+
+def given_of(
+    model: Model,
+    window: Window,
+    settings: Settings,
+    lengths: Mapping[Path, int],
+    carried: Carried | None = None,
+) -> Given | None:
+    """What a window is given: its references, and over them the latents of earlier windows, as they are."""
+    shape = settings.shape(window.frames)
+    cells = lay(window.references, lengths, window.frames)
+    given = given_latents(cells, model.autoencoder, shape)
+    if carried is None or not window.overlap + window.closing:
+        return given
+    given = given or _nothing(model, shape)
+    latents, mask = given.latents.to(model.device, copy=True), given.denoise_mask.to(model.device, copy=True)
+    if window.overlap:
+        latents[:, :, : window.overlap] = carried.tail
+        mask[:, : window.overlap] = 0
+    if window.closing:
+        latents[:, :, -window.closing :] = carried.head
+        mask[:, -window.closing :] = 0
+    return Given(latents=latents, denoise_mask=mask)
+
+
+def shown_frames(
+    model: Model, window: Window, latents: Float[Tensor, "1 c t h w"]
+) -> UInt8[np.ndarray, "t h w 3"]:
+    """The frames of a window that are written. Autoencoders of single frames decode no others."""
+    first, stop = window.shown
+    if first == stop:
+        frames: UInt8[np.ndarray, "t h w 3"] = np.empty((0, 0, 0, 3), np.uint8)
+        return frames
+    if model.autoencoder.temporal_factor == 1:
+        return to_frames(model.autoencoder.decode(latents[:, :, first:stop])[0])
+    return to_frames(model.autoencoder.decode(latents)[0, :, first:stop])
+
+
+class Film:
+    """The frames of a plan as one stream, and what was seen while it went by."""
+
+    def __init__(self, plan: Plan, settings: Settings, made: Iterator[Made]) -> None:
+        self.segments: list[dict[str, object]] = []
+        self.frames = 0
+        self._plan, self._settings, self._made = plan, settings, made
+        self._digest = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[Frame]:
+        plan = self._plan
+        total = sum(window.shown[1] - window.shown[0] for window in plan.windows)
+        stream = self._new_frames()
+        if plan.before is not None:
+            stream = faded(self._own(plan.before), stream, plan.before.frames, plan.before.blend)
+            total += plan.before.frames - plan.before.blend
+        if plan.after is not None:
+            stream = faded(stream, self._own(plan.after), total, plan.after.blend)
+        for frame in stream:
+            self.frames += 1
+            yield frame
+
+    @property
+    def latents_sha256(self) -> str:
+        """SHA-256 over the latents of all windows, as little-endian float32, in the order `b c t h w`."""
+        return self._digest.hexdigest()
+
+    @property
+    def drift(self) -> dict[str, float] | None:
+        """How brightness and contrast moved from the first shown segment to the last; None for one."""
+        seen = [segment for segment in self.segments if segment["frames"]]
+        if len(seen) < 2:
+            return None
+        values = dict[str, float]()
+        for name in ("mean", "contrast"):
+            first, last = (float(str(segment[name])) for segment in (seen[0], seen[-1]))
+            values |= {f"{name}_first": first, f"{name}_last": last}
+        return values
+
+    def _new_frames(self) -> Iterator[Frame]:
+        for made in self._made:
+            self._digest.update(latents_bytes(made.latents))
+            self.segments.append(
+                {
+                    "prompt": made.window.prompt,
+                    "frames": len(made.frames),
+                    "mean": round(float(made.frames.mean()), 3) if len(made.frames) else 0.0,
+                    "contrast": round(float(made.frames.std()), 3) if len(made.frames) else 0.0,
+                    "latents_sha256": latents_hash(made.latents),
+                }
+            )
+            yield from made.frames
+
+    def _own(self, footage: Footage) -> Iterator[Frame]:
+        size = Size(self._settings.height, self._settings.width)
+        return frames_at(footage.path, range(footage.frames), size, self._settings.fps)
+
+
+def faded(left: Iterator[Frame], right: Iterator[Frame], left_frames: int, blend: int) -> Iterator[Frame]:
+    """One stream from two: the last `blend` frames of the left one turn into the first of the right one."""
+    for index, frame in enumerate(left):
+        share = (index - (left_frames - blend) + 1) / (blend + 1)
+        yield frame if share <= 0 else _mixed(frame, next(right), share)
+    yield from right
+
+
+def _mixed(left: Frame, right: Frame, share: float) -> Frame:
+    mixed: Frame = np.rint(left * (1 - share) + right * share).astype(np.uint8)
+    return mixed
+
+
+def latents_hash(latents: Float[Tensor, "b c t h w"]) -> str:
+    """SHA-256 of the latents as little-endian float32, in the order `b c t h w`."""
+    return hashlib.sha256(latents_bytes(latents)).hexdigest()
+
+
+def latents_bytes(latents: Float[Tensor, "b c t h w"]) -> bytes:
+    return bytes(latents.float().cpu().contiguous().numpy().astype("<f4").tobytes())
+
+
+def _nothing(model: Model, shape: VideoShape) -> Given:
+    latents = torch.zeros(1, *shape.latent_shape(model.autoencoder), device=model.device)
+    mask = torch.ones(1, latents.shape[2], dtype=torch.bool, device=model.device)
+    return Given(latents=latents, denoise_mask=mask)
+
+
+def _together(model: Model, givens: Sequence[Given | None], shape: VideoShape) -> Given | None:
+    """One batch; rows without references are made whole."""
+    if all(given is None for given in givens):
+        return None
+    rows = [given or _nothing(model, shape) for given in givens]
+    masks = [row.denoise_mask.to(model.device) for row in rows]
+    if any(mask.is_floating_point() for mask in masks):
+        masks = [mask.float() for mask in masks]
+    return Given(
+        latents=torch.cat([row.latents.to(model.device) for row in rows]), denoise_mask=torch.cat(masks)
+    )
