@@ -60,14 +60,10 @@ class CausalAutoencoderConfig:
 PretrainedAutoencoderConfig = FrameAutoencoderConfig | CausalAutoencoderConfig
 
 
-class FrameAutoencoder(Pretrained):
-    """`AutoencoderKL`, frame by frame. Latents of width n are floor(n / 8) wide."""
+class _Published(Pretrained):
+    """What both have in common: the config, and latents that are counted in cells of it."""
 
-    temporal_factor = 1
-
-    def __init__(self, config: FrameAutoencoderConfig) -> None:
-        super().__init__(lambda: _load(config, "AutoencoderKL"))
-        self.config = config
+    config: PretrainedAutoencoderConfig
 
     @property
     def latent_channels(self) -> int:
@@ -78,6 +74,16 @@ class FrameAutoencoder(Pretrained):
     def spatial_factor(self) -> int:
         """Pixels a latent cell, along each side."""
         return self.config.spatial_factor
+
+
+class FrameAutoencoder(_Published):
+    """`AutoencoderKL`, frame by frame. Latents of width n are floor(n / 8) wide."""
+
+    temporal_factor = 1
+
+    def __init__(self, config: FrameAutoencoderConfig) -> None:
+        super().__init__(lambda: _load(config, "AutoencoderKL"))
+        self.config: FrameAutoencoderConfig = config
 
     def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t h2 w2"]:
         """The mode of each frame's distribution."""
@@ -104,22 +110,12 @@ class FrameAutoencoder(Pretrained):
         return mean, deviation
 
 
-class CausalAutoencoder(Pretrained):
+class CausalAutoencoder(_Published):
     """`AutoencoderKLCogVideoX`. A video that does not fill its latent frames has its last frame repeated."""
 
     def __init__(self, config: CausalAutoencoderConfig) -> None:
         super().__init__(lambda: _load(config, "AutoencoderKLCogVideoX"))
-        self.config = config
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels of the latents."""
-        return self.config.latent_channels
-
-    @property
-    def spatial_factor(self) -> int:
-        """Pixels a latent cell, along each side."""
-        return self.config.spatial_factor
+        self.config: CausalAutoencoderConfig = config
 
     @property
     def temporal_factor(self) -> int:
