@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from kinema.ablate.config import AblationConfig
 from kinema.config import dump_config, find_recipe, keys, load_config, members_of
 from kinema.curate.pipeline import CurateConfig
 from kinema.errors import ConfigError
@@ -16,7 +17,7 @@ from kinema.evaluate.metrics import EvaluateConfig
 from kinema.evaluate.sampling import Sampling
 from kinema.train.config import TrainConfig
 
-ROOTS = [CurateConfig, TrainConfig, EvaluateConfig]
+ROOTS = [CurateConfig, TrainConfig, EvaluateConfig, AblationConfig]
 RECIPES = sorted((Path(__file__).parents[1] / "src/kinema/recipes").glob("*.toml"))
 
 

@@ -28,6 +28,7 @@ GO_ON = {
     "curate": "run the same command again: finished sources are not read again",
     "caption": "run the same command again: captioned clips are not asked about again",
     "train": "run the same command with --resume",
+    "ablate": "run the same command again: it goes on with the model it was at",
     "generate": "run the same command again: files that are finished are not made again",
 }
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from kinema.cli.commands import Config, Json, Sets, app
-from kinema.cli.terminal import Bars, show
+from kinema.cli.commands import Config, Dataset, Json, Sets, app
+from kinema.cli.terminal import Bars, show, tell
 from kinema.errors import ConfigError
 
 arena = App(
@@ -93,6 +93,41 @@ def features(
         summary = train_features(footage, out, settings, bars)
     show(summary, as_json=json)
     return 0
+
+
+@app.command(help_epilogue="Example: kinema ablate small --dataset dataset --out ablation --plan")
+def ablate(
+    ablation: Annotated[
+        str, Parameter(help="A TOML file, or the name of an ablation that comes with kinema: small.")
+    ],
+    /,
+    *,
+    dataset: Dataset,
+    out: Annotated[Path, Parameter(name="--out", help="The folder for everything that is made.")],
+    plan: Annotated[
+        bool, Parameter(name="--plan", negative=(), help="Only say what it would make and cost.")
+    ] = False,
+    set_: Sets = (),
+    json: Json = False,
+) -> int:
+    """Train a model for each way to filter a dataset, let them be compared, and recommend thresholds."""
+    from kinema.ablate.config import AblationConfig
+    from kinema.ablate.run import plan_ablation, run_ablation
+    from kinema.config import find_recipe, load_config
+
+    settings = load_config(AblationConfig, find_recipe(ablation, "ablation"), set_)
+    with Bars() as bars:
+        planned = plan_ablation(settings, dataset, out, bars)
+        for name, why in planned.design.left_out.items():
+            tell(f"left out: {name}: {why}")
+        tell(planned.cost.as_text())
+        if not plan:
+            summary = run_ablation(planned, bars)
+    if plan:
+        show(planned.as_dict(), as_json=json)
+        return 0
+    show(summary, as_json=json)
+    return int(bool(summary["left_out"]))
 
 
 @arena.command(help_epilogue="Example: kinema arena fit votes.csv --json")
