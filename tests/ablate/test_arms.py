@@ -78,9 +78,20 @@ def test_equal_scores_fall_together_or_not_at_all(scored: Path) -> None:
     assert len(kept) == len(clips)
 
 
+def test_a_fraction_that_drops_the_same_clips_is_not_trained_twice(
+    scored: Path, small_ablation: AblationConfig
+) -> None:
+    made = design(scored, replace(small_ablation, studies=("text_area",), fractions=(0.0, 0.1, 0.5, 0.6)))
+    assert made.studies["text_area"] == (ALL, "text_area-50")
+    assert made.left_out["text_area-60"].startswith("drops no more clips than by text_area-50: too many")
+    assert made.left_out["text_area-10"].startswith("drops no clip: too many clips have equal values")
+
+
 def test_too_few_clips_to_hold_out_are_refused(scored: Path, small_ablation: AblationConfig) -> None:
-    with pytest.raises(DatasetError, match="two must be"):
-        design(scored, replace(small_ablation, held_out=0.05))
+    sampling = replace(small_ablation.evaluate.sampling, frames=99)
+    config = replace(small_ablation, evaluate=replace(small_ablation.evaluate, sampling=sampling))
+    with pytest.raises(DatasetError, match="10 clips can take part and 0 of them can be held out"):
+        design(scored, config)
 
 
 def test_a_view_refers_to_the_pixels_and_leaves_the_dataset_alone(scored: Path, tmp_path: Path) -> None:

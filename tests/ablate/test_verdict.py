@@ -49,9 +49,7 @@ def test_a_clear_winner_is_recommended_with_its_threshold() -> None:
     best = verdict.standings[0]
     assert (best.arm, best.threshold, best.best) == ("motion-25", 0.25, 1.0)
     assert not any(standing.not_worse for standing in verdict.standings[1:])
-    assert (
-        "a threshold of 0.25 (first in 100% of resampled prompts; every" in verdict.recommendation
-    )
+    assert "a threshold of 0.25 (first in 100% of resampled prompts; every" in verdict.recommendation
     assert best.interval[0] < best.rating < best.interval[1]
 
 

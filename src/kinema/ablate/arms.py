@@ -76,8 +76,8 @@ def hold_out(pool: Sequence[Clip], config: AblationConfig) -> tuple[Clip, ...]:
         for clip in pool
         if clip.captions and clip.frames > 1 and clip.duration_s >= (sampling.frames - 1) / sampling.fps
     ]
-    wanted = round(config.held_out * len(pool))
-    if min(wanted, len(fitting)) < 2:
+    wanted = max(2, round(config.held_out * len(pool)))
+    if min(wanted, len(pool) - wanted, len(fitting)) < 2:
         raise DatasetError(
             f"{len(pool)} clips can take part and {len(fitting)} of them can be held out (captioned and at "
             f"least {(sampling.frames - 1) / sampling.fps:.2f} s long); two must be: add clips, or set "
@@ -125,8 +125,9 @@ class _Drawn:
                 continue
             name = f"{study}-{100 * fraction:g}"
             check, kept = drop_worst(self.clips, column, fraction, low_is_bad=low_is_bad)
-            if len(kept) == len(self.clips):
-                self.left_out[name] = f"the clips have so many equal values of {column} that none falls"
+            if len(kept) == len(found[-1].clips if found else self.clips):
+                told = f"no more clips than by {found[-1].name}" if found else "no clip"
+                self.left_out[name] = f"drops {told}: too many clips have equal values of {column}"
                 continue
             end = "lowest" if low_is_bad else "highest"
             arm = self._arm(name, f"{column} without the {end} {100 * fraction:g} %", kept, fraction=fraction)

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from kinema.checkpoint import write_tensors
 from kinema.errors import DatasetError, DecodeError
-from kinema.evaluate.embedded_features import FeatureNet, network_name
+from kinema.evaluate.embedded_features import FeatureNet, load_network, network_name
 from kinema.evaluate.sampling import Span, find_spans
 from kinema.files import writable_folder
 from kinema.progress import Progress, Silent
@@ -78,7 +78,7 @@ def train_features(
         "parameters": sum(p.numel() for p in network.parameters()),
         "loss": loss,
         "views_found": accuracy,
-        "name": network_name(network),
+        "name": network_name(load_network(out)),
     }
 
 
