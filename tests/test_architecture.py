@@ -23,7 +23,7 @@ LAYERS = [
     {"manifest", "checkpoint", "runlog", "page"},
     {"nn", "diffusion"},
     {"encoders", "video"},
-    {"model"},
+    {"model", "lora"},
     {"dataset", "denoiser"},
     {"train", "generate", "evaluate", "curate", "convert"},
     {"demo", "studio", "bench"},
