@@ -53,26 +53,15 @@ def trained(network, **settings):
 
 
 def ours(network, lora):
-    latents, tokens = (
-        torch.randn(1, 4, 3, 8, 8, generator=seeded(1)),
-        torch.randn(1, 2, 24, generator=seeded(2)),
-    )
-    values = torch.tensor([[6.0, 127.0, 0.02]])
     attach(network, [(lora, 1.0)] if lora else [])
     with torch.no_grad():
-        return network(LATENTS, torch.tensor([0.3]), conditioning)
+        return network(LATENTS, torch.tensor([0.3]), VideoConditioning(tokens=TOKENS, values=VALUES))
 
 
 def theirs(network):
     """The same inputs in diffusers' layout."""
-    latents, tokens = (
-        torch.randn(1, 4, 3, 8, 8, generator=seeded(1)),
-        torch.randn(1, 2, 24, generator=seeded(2)),
-    )
     with torch.no_grad():
-        output = network(
-            latents.transpose(1, 2), torch.tensor(0.3), tokens, torch.tensor([[6.0, 127.0, 0.02]])
-        )
+        output = network(LATENTS.transpose(1, 2), torch.tensor(0.3), TOKENS, VALUES)
     return output.sample.transpose(1, 2)
 
 
