@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from kinema.convert.svd import save_video_unet
 from kinema.errors import CheckpointError
 from kinema.lora import read_lora, write_lora
-from kinema.nn import Conditioning, STDiT2, STDiT2Config, VideoUNet, VideoUNetConfig
+from kinema.nn import Conditioning, STDiT2, STDiT2Config, VideoConditioning, VideoUNet, VideoUNetConfig
 from kinema.nn.lora import LoRAConfig, attach, new_lora
 
 SMALL = VideoUNetConfig(

@@ -2,8 +2,8 @@
 
 PEFT: adapter_config.json and adapter_model.safetensors with keys `base_model.model.<layer>.lora_A.weight`.
 diffusers: pytorch_lora_weights.safetensors with keys `unet.<layer>.lora_A.weight`; it holds no alpha, which
-is therefore multiplied into B. Older spellings are read too: `lora.down`,
-`lora_down`, `to_q_lora.down`, `.alpha`.
+is therefore multiplied into B. Older spellings are read too: `lora.down`, `lora_down`,
+`to_q_lora.down`, `.alpha`.
 """
 
 from __future__ import annotations
