@@ -25,7 +25,7 @@ LAYERS = [
     {"encoders", "video"},
     {"model", "lora"},
     {"dataset", "denoiser"},
-    {"train", "generate", "evaluate", "curate", "convert"},
+    {"train", "generate", "evaluate", "curate", "convert", "render"},
     {"demo", "studio", "bench"},
     {"config"},
     {"cli"},
@@ -39,6 +39,7 @@ OWNERS = {
     "diffusers": {"encoders", "convert", "bench"},  # bench has diffusers' own networks as peers
     "cyclopts": {"cli"},
     "rich": {"cli"},
+    "trimesh": {"render"},
 }
 """Libraries that only these parts may import."""
 
