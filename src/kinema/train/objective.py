@@ -78,9 +78,8 @@ class Objective:
         size = batch.bucket.size
         shape = VideoShape(height=size.height, width=size.width, frames=batch.bucket.frames, fps=0.0)
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            conditioning = condition(
-                self.text_encoder.encode(batch.captions), shape, batch.fps, CONVENTIONS[self.preset]
-            )
+            text = self.text_encoder.encode(batch.captions) if batch.text is None else batch.text
+            conditioning = condition(text, shape, batch.fps, CONVENTIONS[self.preset])
             null = network.null_tokens(conditioning.tokens.shape[1])
             conditioning = conditioning.with_caption(null, draws.caption_dropped)
             output = network(noised.latents, told, conditioning, draws.denoise_mask)
