@@ -43,6 +43,25 @@ class PreviewConfig:
             raise ValueError("a preview prompt is empty")
 
 
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """Encodings kept beside the dataset (or beside `folder`) and shared between runs.
+
+    `latents` need `data.windows`; `text` needs an encoder that is not trained along. Nothing is added beyond
+    `quota_gb` for all that is kept there. `precision` "fp16" halves the latents' bytes, and rounds them.
+    """
+
+    latents: bool = False
+    text: bool = False
+    quota_gb: float = 100.0
+    precision: Literal["fp32", "fp16"] = "fp32"
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.quota_gb <= 0:
+            raise ValueError(f"quota_gb must be above 0, got {self.quota_gb}")
+
+
 def _small_network() -> STDiT2Config:
     return STDiT2Config(depth=4, hidden=144, heads=6, input_sq_size=64)
 
@@ -100,6 +119,7 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=MuonConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     preview: PreviewConfig = field(default_factory=PreviewConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     preset: Preset = "kinema"
     start_from: Path | None = None
     stage: tuple[StageConfig, ...] = ()

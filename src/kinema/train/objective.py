@@ -82,7 +82,7 @@ class Objective:
     def _told(self, network: Network, batch: Batch, draws: Draws) -> Told:
         size = batch.bucket.size
         shape = VideoShape(height=size.height, width=size.width, frames=batch.bucket.frames, fps=0.0)
-        text = self.text_encoder.encode(batch.captions)
+        text = self.text_encoder.encode(batch.captions) if batch.text is None else batch.text
         conditioning = told(network, text, shape, {"fps": batch.fps}, CONVENTIONS[self.preset])
         null = null_text(network, self.text_encoder, text.tokens.shape[1])
         return without_text(conditioning, null, draws.caption_dropped)

@@ -19,6 +19,7 @@ from kinema.errors import OutputError
 from kinema.files import writable_folder, write_text
 from kinema.model import Model, SamplingDefaults, TrainedOn, load_model, save_model
 from kinema.nn import Network, STDiT2, VideoUNet, build_network
+from kinema.train.caching import Caches, open_caches
 from kinema.train.config import TrainConfig
 from kinema.train.encoders import check_lengths, run_encoders, trained_parts, with_encoders
 from kinema.train.stages import stages, whole_chain
@@ -39,6 +40,7 @@ class Run:
     state: TrainState
     model: Model
     prompts: tuple[str, ...]
+    caches: Caches
     refused: tuple[str, ...] = ()
 
     @property
@@ -89,6 +91,7 @@ def prepare(config: TrainConfig, dataset: Path, folder: Path, resume: bool) -> R
         plan=plans[-1],
         state=state,
         model=model,
+        caches=open_caches(config, dataset, model.autoencoder, model.text_encoder),
         prompts=config.preview.prompts or _first_captions(dataset, config.preview.count),
         refused=refused,
     )
