@@ -40,6 +40,7 @@ OWNERS = {
     "cyclopts": {"cli"},
     "rich": {"cli"},
     "trimesh": {"render"},
+    **{name: {"studio"} for name in ("fastapi", "starlette", "uvicorn", "jinja2")},
 }
 """Libraries that only these parts may import."""
 
