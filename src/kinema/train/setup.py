@@ -9,6 +9,7 @@ from typing import Any
 
 import tomli_w
 import torch
+from torch import nn
 
 from kinema.checkpoint import checkpoint_folders, fill_module, latest_checkpoint, write_json
 from kinema.conventions import CONVENTIONS
@@ -19,6 +20,7 @@ from kinema.errors import OutputError
 from kinema.files import writable_folder, write_text
 from kinema.model import Model, SamplingDefaults, TrainedOn, load_model, save_model
 from kinema.nn import Network, STDiT2, VideoUNet, build_network
+from kinema.train.adapting import PART, adapt, export_lora, with_lora
 from kinema.train.caching import Caches, open_caches
 from kinema.train.config import TrainConfig
 from kinema.train.encoders import check_lengths, run_encoders, trained_parts, with_encoders
@@ -47,6 +49,8 @@ class Run:
     def averaged_model(self) -> Model:
         """The model with the averaged weights, for previews; shares everything else."""
         text_encoder = self.model.text_encoder
+        if PART in self.state.average:
+            return replace(self.model, network=with_lora(self.model.network, self.state.average[PART]))
         if "text_encoder" in self.state.average:
             text_encoder = self.state.average["text_encoder"]  # type: ignore[assignment]
         network = self.state.average["network"]
@@ -54,7 +58,10 @@ class Run:
         return replace(self.model, network=network, text_encoder=text_encoder)
 
     def export(self) -> None:
-        """Write the model folder as of this step."""
+        """Write the model folder as of this step, or the LoRA that is laid on another model."""
+        if self.config.start_from is not None and PART in self.state.average:
+            export_lora(self.folder, self.model.network, self.state.average[PART], self.config.start_from)
+            return
         trained_on = replace(self.model.trained_on, steps=self.state.step, samples=self.state.samples)
         self.model = replace(self.model, trained_on=trained_on)
         average = {name: part.state_dict() for name, part in self.state.average.items()}
@@ -67,7 +74,8 @@ def prepare(config: TrainConfig, dataset: Path, folder: Path, resume: bool) -> R
     plans = [make_plan(dataset, stage.config.data) for stage in stages(config)]
     _claim(folder, resume)
     fresh = not (folder / RESOLVED).is_file()
-    started = None if config.start_from is None else load_model(config.start_from, ema=False)
+    adapts = config.lora is not None  # and is laid on the weights that would be sampled from
+    started = None if config.start_from is None else load_model(config.start_from, ema=adapts)
     autoencoder, text_encoder = run_encoders(config, dataset, folder, started, fresh=fresh)
     config = with_encoders(config, autoencoder, text_encoder, started)
     check_lengths(config, autoencoder)
@@ -101,23 +109,31 @@ def _state(
     config: TrainConfig, model: Model, started: Model | None, folder: Path
 ) -> tuple[TrainState, tuple[str, ...]]:
     """The run's own last checkpoint, else where it starts from, else step 0; and damaged checkpoints."""
-    parts = trained_parts(model)
-    for part in parts.values():
-        part.requires_grad_(True).train()
-    if isinstance(model.network, STDiT2):
-        model.network.rope.requires_grad_(False)
     if started is not None:
         fill_module(model.network, started.network.state_dict(), str(config.start_from))
+    parts = _parts(config, model)
     state = TrainState.fresh(parts, config.optim)
     if (checkpoint := latest_checkpoint(folder / CHECKPOINTS)) is not None:
         state.restore(checkpoint)
         return state, checkpoint.refused
-    if config.start_from is not None and checkpoint_folders(config.start_from / CHECKPOINTS):
+    if config.lora is None and config.start_from and checkpoint_folders(config.start_from / CHECKPOINTS):
         earlier = latest_checkpoint(config.start_from / CHECKPOINTS)
         assert earlier is not None
         state.carry_on(earlier)
         return state, earlier.refused
     return state, ()
+
+
+def _parts(config: TrainConfig, model: Model) -> dict[str, nn.Module]:
+    """What learns."""
+    if config.lora is not None:
+        return {PART: adapt(model.network, config.lora, config.seed)}
+    parts = trained_parts(model)
+    for part in parts.values():
+        part.requires_grad_(True).train()
+    if isinstance(model.network, STDiT2):
+        model.network.rope.requires_grad_(False)
+    return parts
 
 
 def _plan_record(config: TrainConfig, plans: list[Plan]) -> dict[str, Any]:
