@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import repeat
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -34,6 +34,7 @@ class STDiT2Config:
     `shared_position_scale`: the first element of a batch sets the scale of the positions for all.
     """
 
+    kind: Literal["stdit2"] = "stdit2"
     depth: int = 28
     hidden: int = 1152
     heads: int = 16

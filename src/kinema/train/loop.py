@@ -65,7 +65,12 @@ def _one_stage(run: Run, stage: Stage, reporter: Reporter, wish: StopWish) -> No
     check_parts(run, stage)
     step_once = StepOnce(run=run, stage=stage)
     batches = iterate_batches(
-        run.dataset, stage.config.data, state.step - stage.first, world.clip_rank, world.clip_ranks
+        run.dataset,
+        stage.config.data,
+        state.step - stage.first,
+        world.clip_rank,
+        world.clip_ranks,
+        stored=run.caches.stored,
     )
     try:
         while state.step < stage.end:

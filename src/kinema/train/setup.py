@@ -21,7 +21,8 @@ from kinema.encoders.protocols import Autoencoder, TextEncoder
 from kinema.errors import ConfigError, OutputError
 from kinema.files import writable_folder, write_text
 from kinema.model import Model, SamplingDefaults, TrainedOn, load_model, save_model
-from kinema.nn import STDiT2, build_network
+from kinema.nn import Network, STDiT2, VideoUNet, build_network
+from kinema.train.caching import Caches, open_caches
 from kinema.train.checkpoints import Checkpoint, Checkpoints, checkpoint_folders, latest_checkpoint
 from kinema.train.config import TrainConfig
 from kinema.train.encoders import check_lengths, run_encoders, trained_parts, with_encoders
@@ -49,6 +50,7 @@ class Run:
     model: Model
     checkpoints: Checkpoints
     prompts: tuple[str, ...]
+    caches: Caches
     text_encoder: nn.Module | None = None
     refused: tuple[str, ...] = ()
 
@@ -59,13 +61,14 @@ class Run:
         if "text_encoder" in self.state.average:
             text_encoder = self.state.average["text_encoder"]  # type: ignore[assignment]
         network = self.state.average["network"]
-        assert isinstance(network, STDiT2)
+        assert isinstance(network, STDiT2 | VideoUNet)
         return replace(self.model, network=network, text_encoder=text_encoder)
 
     def save(self) -> None:
         """Checkpoint and model folder as of this step, written while training goes on."""
         seeds = {"seed": self.config.seed, "data_seed": self.config.data.seed}
         state = self.state
+        self.caches.flush()
         self.checkpoints.save(state.step, state.groups(), state.numbers() | seeds, then=self.export)
 
     def export(self, checkpoint: Checkpoint) -> None:
@@ -125,6 +128,7 @@ def prepare(config: TrainConfig, dataset: Path, folder: Path, resume: bool, worl
         state=state,
         model=model,
         checkpoints=checkpoints,
+        caches=open_caches(config, dataset, model.autoencoder, model.text_encoder),
         prompts=config.preview.prompts or _first_captions(dataset, config.preview.count),
         text_encoder=exported,
         refused=refused,
@@ -177,7 +181,7 @@ def _claim(folder: Path, resume: bool) -> None:
     writable_folder(folder)
 
 
-def _seeded_network(config: TrainConfig) -> STDiT2:
+def _seeded_network(config: TrainConfig) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return build_network(config.network)

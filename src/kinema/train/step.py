@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kinema.dataset.loader import Batch
 from kinema.diffusion.processes import noise_share
-from kinema.encoders.protocols import training_latents
+from kinema.encoders.protocols import EncodedText
 from kinema.errors import ConfigError, TrainingError
 from kinema.train.objective import Objective, draw
 from kinema.train.parallel import synchronise, whole
@@ -77,10 +77,9 @@ class StepOnce:
         """Of the mean loss over this rank's clips, part by part."""
         run, config = self.run, self.stage.config
         parts = _parts(batch, config.parallel.accumulate)
-        for number, part in enumerate(parts, 1):
+        for number, uncoded in enumerate(parts, 1):
             synchronise(run.state.trained, last=number == len(parts))
-            with torch.no_grad():
-                clean = training_latents(run.model.autoencoder, part.video, part.seeds)
+            clean, part = run.caches.encode(run.model.autoencoder, run.model.text_encoder, uncoded)
             draws = draw(part.seeds, tuple(clean.shape[1:]), config).to(run.world.device)
             terms = self._objective(run.model.network, part, clean, draws)
             (terms["loss"].sum() / len(batch.seeds)).backward()  # type: ignore[no-untyped-call]
@@ -155,10 +154,13 @@ def _parts(batch: Batch, count: int) -> list[Batch]:
 
 
 def _rows(batch: Batch, rows: slice) -> Batch:
-    values = {item.name: getattr(batch, item.name) for item in fields(batch)}
-    cut: dict[str, Any] = {
-        name: value[rows] for name, value in values.items() if isinstance(value, Tensor | list)
-    }
+    cut: dict[str, Any] = {}
+    for item in fields(batch):
+        match getattr(batch, item.name):
+            case EncodedText() as text:
+                cut[item.name] = EncodedText(*(part[rows] for part in text))
+            case Tensor() | list() | tuple() as values:
+                cut[item.name] = values[rows]
     return replace(batch, **cut)
 
 
