@@ -82,9 +82,9 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, group: SequenceGroup) -> Tensor:
         ctx.group = group
-        parts = values.new_empty(group.size, *values.shape)
+        parts = values.new_empty(group.size * len(values), *values.shape[1:])
         dist.all_gather_into_tensor(parts, values.contiguous(), group=group.group)
-        return torch.cat(parts.unbind(0), dim=1)
+        return torch.cat(parts.chunk(group.size), dim=1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
