@@ -19,8 +19,6 @@ from kinema.train.checkpoints import checkpoint_folders, load_checkpoint
 from kinema.train.config import TrainConfig
 from kinema.train.loop import train
 
-TIMES = ("step_s", "data_s")
-
 
 class Asked(NamedTuple):
     """A run: where to, on from where it was, and what is set besides."""
@@ -118,3 +116,42 @@ def test_two_processes_are_one(squares: Path, recipe: Path, tmp_path: Path) -> N
     assert_close(adam.out, out["adamw"])
     assert_close(one.out, out["parts"])
     assert_close(one.out, out["shared"])
+
+
+def test_ranks_that_do_not_come_out_even_are_refused() -> None:
+    assert ParallelConfig(replicate=2, sequence=2).shards(8) == 2
+    with pytest.raises(ConfigError, match="do not make the 6 processes"):
+        ParallelConfig(replicate=4).shards(6)
+    with pytest.raises(ConfigError, match="shard 2"):
+        ParallelConfig(shard=2).shards(4)
+    with pytest.raises(ValueError, match="accumulate must be at least 1"):
+        ParallelConfig(accumulate=0)
+
+
+def test_more_parts_than_clips_are_refused(squares: Path, small_run: TrainConfig, tmp_path: Path) -> None:
+    parts = replace(small_run, parallel=ParallelConfig(accumulate=8))
+    with pytest.raises(ConfigError, match=r"batch of 4 of bucket 32px .* has no 8 clips"):
+        train(parts, squares, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_two_one_and_four_processes_go_on_with_each_other(
+    squares: Path, recipe: Path, tmp_path: Path
+) -> None:
+    """Also four at once, sharded and replicated, and two pairs that share tokens."""
+    changing = tmp_path / "changing"
+    together(2, recipe, squares, Asked(changing, sets=("steps=4",)))
+    alone(recipe, squares, Asked(changing, resume=True, sets=("steps=7",)))
+    together(
+        4,
+        recipe,
+        squares,
+        Asked(changing, resume=True),
+        Asked(tmp_path / "four"),
+        Asked(tmp_path / "copies", sets=("parallel.replicate=2",)),
+        Asked(tmp_path / "pairs", sets=("parallel.sequence=2", "gradient_checkpointing=true")),
+        Asked(tmp_path / "bf16", sets=("precision='bf16'", "steps=2")),
+    )
+    alone(recipe, squares, Asked(tmp_path / "one"))
+    for name in ("changing", "four", "copies", "pairs"):
+        assert_close(tmp_path / "one", tmp_path / name)
