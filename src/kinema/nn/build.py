@@ -8,6 +8,7 @@ from kinema.nn.memory import keep_freed_memory
 from kinema.nn.stdit2 import STDiT2, STDiT2Config
 from kinema.nn.video_unet import VideoUNet, VideoUNetConfig
 
+Network = STDiT2 | VideoUNet
 NetworkConfig = STDiT2Config | VideoUNetConfig
 
 
@@ -15,7 +16,7 @@ NetworkConfig = STDiT2Config | VideoUNetConfig
 def build_network(config: STDiT2Config) -> STDiT2: ...
 @overload
 def build_network(config: VideoUNetConfig) -> VideoUNet: ...
-def build_network(config: NetworkConfig) -> STDiT2 | VideoUNet:
+def build_network(config: NetworkConfig) -> Network:
     """The network of `config`, freshly initialised; the process keeps freed memory from then on."""
     keep_freed_memory()
     match config:
