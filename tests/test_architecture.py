@@ -39,6 +39,7 @@ OWNERS = {
     "diffusers": {"encoders", "convert", "bench"},  # bench has diffusers' own networks as peers
     "cyclopts": {"cli"},
     "rich": {"cli"},
+    **{name: {"studio"} for name in ("fastapi", "starlette", "uvicorn", "jinja2")},
 }
 """Libraries that only these parts may import."""
 

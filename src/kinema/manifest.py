@@ -204,6 +204,13 @@ def read_clips(folder: Path) -> list[Clip]:
     return sorted(clips, key=lambda clip: (clip.source_path, clip.start_frame, clip.clip_id))
 
 
+def read_part(part: Path) -> list[Clip]:
+    """The clips of one part."""
+    names = {item.name for item in fields(Clip)}
+    rows = pq.read_table(part).to_pylist()
+    return [_clip({key: value for key, value in row.items() if key in names}) for row in rows]
+
+
 def _clip(row: dict[str, Any]) -> Clip:
     captions = tuple(Caption(**caption) for caption in row.pop("captions") or ())
     return Clip(**row | {"captions": captions, "drop_reasons": tuple(row.pop("drop_reasons") or ())})
