@@ -21,6 +21,8 @@ from kinema.errors import CheckpointError
 from kinema.files import file_sha256
 from kinema.nn.lora import Addition, LoRA, check_fits, merge
 
+Part = Literal["unet", "transformer"]
+"""What diffusers calls the network that is adapted."""
 FOLDER = "lora"
 _PEFT_CONFIG, _PEFT, _DIFFUSERS = (
     "adapter_config.json",
@@ -38,7 +40,7 @@ _SIDES = (
 _NOT_PLAIN = {"use_dora": False, "bias": "none", "fan_in_fan_out": False, "modules_to_save": None}
 
 
-def write_lora(folder: Path, lora: LoRA, *, part: Literal["unet", "transformer"], base: str = "") -> None:
+def write_lora(folder: Path, lora: LoRA, *, part: Part, base: str = "") -> None:
     """Write both layouts into `folder`; `base` names the model that it was trained on."""
     tensors = {name: value.detach() for name, value in lora.state_dict().items()}
     write_tensors(folder / _PEFT, {f"base_model.model.{name}": value for name, value in tensors.items()})

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from kinema.checkpoint import latest_checkpoint
 from kinema.cli import main
 from kinema.config import load_config
 from kinema.errors import CheckpointError, ConfigError, Interrupted
@@ -21,6 +20,7 @@ from kinema.lora import read_lora
 from kinema.model import load_model
 from kinema.nn.lora import LoRAConfig, merge
 from kinema.progress import Silent
+from kinema.train.checkpoints import latest_checkpoint
 from kinema.train.config import PreviewConfig, TrainConfig
 from kinema.train.loop import train
 from kinema.train.optim import AdamWConfig

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from kinema.checkpoint import fill_module
 from kinema.errors import ConfigError
-from kinema.lora import FOLDER, write_lora
+from kinema.lora import FOLDER, Part, write_lora
 from kinema.nn import Network, STDiT2
 from kinema.nn.lora import LoRA, LoRAConfig, attach, new_lora
 
@@ -38,8 +40,12 @@ def with_lora(network: Network, lora: nn.Module) -> Network:
     return other
 
 
-def export_lora(folder: Path, network: Network, lora: nn.Module, base: Path) -> None:
-    """Write the run's LoRA, in both layouts."""
+def export_lora(
+    folder: Path, network: Network, lora: nn.Module, weights: Mapping[str, Tensor], base: Path
+) -> None:
+    """Write `weights` for the layers of `lora`, in both layouts."""
     assert isinstance(lora, LoRA)
-    part = "transformer" if isinstance(network, STDiT2) else "unet"
-    write_lora(folder / FOLDER, lora, part=part, base=str(base))  # type: ignore[arg-type]
+    written = LoRA(lora.additions)
+    fill_module(written, weights, "the checkpoint of this run")
+    part: Part = "transformer" if isinstance(network, STDiT2) else "unet"
+    write_lora(folder / FOLDER, written, part=part, base=str(base))
