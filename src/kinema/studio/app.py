@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.staticfiles import StaticFiles
 
 from kinema.errors import KinemaError
-from kinema.studio import arena_pages, dataset_pages, entry, filter_pages, voting
+from kinema.studio import arena_pages, dataset_pages, entry, filter_pages, run_pages, voting
 from kinema.studio.config import StudioConfig
 from kinema.studio.pages import render
 from kinema.studio.security import Headed, KnownHosts, Rated, SizedBodies
@@ -34,7 +34,7 @@ def create_app(config: StudioConfig, folders: Sequence[Path]) -> FastAPI:
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.studio = studio
-    for part in (entry, dataset_pages, filter_pages, arena_pages, voting):
+    for part in (entry, dataset_pages, filter_pages, arena_pages, run_pages, voting):
         app.include_router(part.router)
     app.mount("/static", _Assets(directory=str(files("kinema.studio").joinpath("static"))))
     app.add_exception_handler(StarletteHTTPException, _refused)

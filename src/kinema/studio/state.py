@@ -18,6 +18,7 @@ from kinema.studio.config import StudioConfig
 from kinema.studio.links import Links
 from kinema.studio.media import Media
 from kinema.studio.places import Kind, Place, Places
+from kinema.studio.runs import Curves
 from kinema.studio.sessions import Keeper, Session, check_form
 
 TITLES: dict[Kind, str] = {"dataset": "dataset", "run": "run", "arena": "arena"}
@@ -35,6 +36,7 @@ class Studio:
         self._indexes: dict[str, ClipIndex] = {}
         self.links = Links(self.out)
         self._ballots: dict[str, tuple[int, Ballot]] = {}
+        self._curves: dict[str, Curves] = {}
         self._lock = threading.Lock()
         for place in self.places.all("dataset"):
             self._keep_apart(self.index(place))
@@ -46,6 +48,13 @@ class Studio:
                 self._indexes[place.id] = ClipIndex(place.folder)
         self._indexes[place.id].refresh()
         return self._indexes[place.id]
+
+    def curves(self, place: Place) -> Curves:
+        """The numbers of a run, as they are now."""
+        with self._lock:
+            curves = self._curves.setdefault(place.id, Curves(place.folder))
+        curves.refresh()
+        return curves
 
     def ballot(self, place: Place) -> Ballot:
         """The questions of an arena; made again when `arena.json` is written again."""
