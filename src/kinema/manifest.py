@@ -59,6 +59,7 @@ class Clip:
     height / width. Scores are None where they were not computed. `shard` is the file, relative to the dataset
     folder, that holds the pixels when they were copied out of the source: all of it, or `size` bytes from
     `offset`; the `stored_*` columns say which part of the source it holds, and at which size.
+    `elevation` and `azimuth`: degrees of the first frame's camera, of an orbit once around a rendered object.
     """
 
     clip_id: str
@@ -102,6 +103,8 @@ class Clip:
     stored_frames: int | None = None
     stored_height: int | None = None
     stored_width: int | None = None
+    elevation: float | None = None
+    azimuth: float | None = None
 
 
 SOURCE_SCHEMA = pa.schema(
@@ -169,6 +172,8 @@ CLIP_SCHEMA = pa.schema(
         ("stored_frames", pa.int64()),
         ("stored_height", pa.int32()),
         ("stored_width", pa.int32()),
+        ("elevation", pa.float64()),
+        ("azimuth", pa.float64()),
     ]
 )
 
