@@ -119,7 +119,7 @@ class _Drawn:
         if all(getattr(clip, column) is None for clip in self.clips):
             self.left_out[study] = f"no clip has {column}; have it scored by kinema curate, or leave it out"
             return
-        found = []
+        found = list[Arm]()
         for fraction in sorted(self.config.fractions):
             if fraction == 0:
                 continue

@@ -36,6 +36,7 @@ from kinema.evaluate.votes import Vote, scored_votes
 from kinema.files import exclusive, writable_folder
 from kinema.progress import Progress, Silent
 from kinema.train.config import TrainConfig
+from kinema.train.parallel import join
 from kinema.train.setup import prepare
 
 _FREE = ("voter", "simulated_voters", "devices", "resamples")
@@ -158,7 +159,8 @@ def _start(train: TrainConfig, view: Path, out: Path, progress: Progress) -> Pat
     if not folder.is_dir():
         progress.stage("starting point")
         shutil.rmtree(partial, ignore_errors=True)
-        prepare(train, view, partial, resume=False).export()
+        with join(train.parallel) as world:
+            save_model(partial, prepare(train, view, partial, False, world).model)
         partial.rename(folder)
     return folder
 
