@@ -20,7 +20,8 @@ from kinema.errors import Interrupted, TrainingError
 from kinema.progress import Progress, Silent
 from kinema.runlog import RunLog, read_metrics
 from kinema.train.config import TrainConfig
-from kinema.train.objective import Draws, Objective, draw
+from kinema.train.encoders import choose_trained
+from kinema.train.objective import Draws, draw, objective_of
 from kinema.train.optim import update_average
 from kinema.train.previews import write_previews
 from kinema.train.setup import CHECKPOINTS, Run, prepare
@@ -97,10 +98,12 @@ def _one_stage(run: Run, stage: Stage, log: RunLog, progress: Progress, wish: St
 def _stepper(run: Run, stage: Stage) -> Callable[[Iterator[Batch]], dict[str, Any]]:
     """One optimisation step, as a function of where the batches come from."""
     config, state, device = stage.config, run.state, run.model.device
-    objective = Objective(run.model.text_encoder, config.process, config.precision, config.preset)
+    objective = objective_of(run.model, config)
     run.model.network.gradient_checkpointing = config.gradient_checkpointing
+    choose_trained(run.model, "all")
     if stage.config is not run.config:
         state.retune(config.optim)
+    choose_trained(run.model, config.trains)
 
     def step_once(batches: Iterator[Batch]) -> dict[str, Any]:
         began = time.monotonic()

@@ -10,7 +10,7 @@ from typing import Any
 import tomli_w
 import torch
 
-from kinema.checkpoint import checkpoint_folders, fill_module, latest_checkpoint, write_json
+from kinema.checkpoint import checkpoint_folders, latest_checkpoint, write_json
 from kinema.conventions import CONVENTIONS
 from kinema.dataset.buckets import Timed
 from kinema.dataset.plan import Plan, make_plan
@@ -18,7 +18,9 @@ from kinema.dataset.store import kept_clips
 from kinema.errors import OutputError
 from kinema.files import writable_folder, write_text
 from kinema.model import Model, SamplingDefaults, TrainedOn, load_model, save_model
-from kinema.nn import Network, STDiT2, VideoUNet, build_network
+from kinema.motion import MotionMap
+from kinema.nn import Network, STDiT2, VideoUNet, VideoUNetConfig, build_network
+from kinema.nn.growing import begin_at_zero, fill_grown
 from kinema.train.caching import Caches, open_caches
 from kinema.train.config import TrainConfig
 from kinema.train.encoders import check_lengths, run_encoders, trained_parts, with_encoders
@@ -47,11 +49,14 @@ class Run:
     def averaged_model(self) -> Model:
         """The model with the averaged weights, for previews; shares everything else."""
         text_encoder = self.model.text_encoder
+        image_encoder: Any = self.model.image_encoder
         if "text_encoder" in self.state.average:
             text_encoder = self.state.average["text_encoder"]  # type: ignore[assignment]
+        if "image_encoder" in self.state.average:
+            image_encoder = self.state.average["image_encoder"]
         network = self.state.average["network"]
         assert isinstance(network, STDiT2 | VideoUNet)
-        return replace(self.model, network=network, text_encoder=text_encoder)
+        return replace(self.model, network=network, text_encoder=text_encoder, image_encoder=image_encoder)
 
     def export(self) -> None:
         """Write the model folder as of this step."""
@@ -68,16 +73,18 @@ def prepare(config: TrainConfig, dataset: Path, folder: Path, resume: bool) -> R
     _claim(folder, resume)
     fresh = not (folder / RESOLVED).is_file()
     started = None if config.start_from is None else load_model(config.start_from, ema=False)
-    autoencoder, text_encoder = run_encoders(config, dataset, folder, started, fresh=fresh)
-    config = with_encoders(config, autoencoder, text_encoder, started)
-    check_lengths(config, autoencoder)
+    encoders = run_encoders(config, dataset, folder, started, fresh=fresh)
+    config = with_encoders(config, encoders, started)
+    check_lengths(config, encoders.autoencoder)
     write_json(folder / "plan.json", _plan_record(config, plans))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = Model(
         network=_seeded_network(config),
         process=config.process,
-        autoencoder=autoencoder,
-        text_encoder=text_encoder,
+        autoencoder=encoders.autoencoder,
+        text_encoder=encoders.text,
+        image_encoder=encoders.image,
+        motion=_motion(config, dataset, started),
         sampling=_sampling_defaults(config, plans[-1]),
         trained_on=_trained_on(dataset, plans[-1]),
         preset=config.preset,
@@ -106,13 +113,16 @@ def _state(
         part.requires_grad_(True).train()
     if isinstance(model.network, STDiT2):
         model.network.rope.requires_grad_(False)
+    grows = started is not None and started.network.config != replace(
+        model.network.config, caption_drop=started.network.config.caption_drop
+    )
     if started is not None:
-        fill_module(model.network, started.network.state_dict(), str(config.start_from))
+        fill_grown(model.network, started.network.state_dict(), str(config.start_from))
     state = TrainState.fresh(parts, config.optim)
     if (checkpoint := latest_checkpoint(folder / CHECKPOINTS)) is not None:
         state.restore(checkpoint)
         return state, checkpoint.refused
-    if config.start_from is not None and checkpoint_folders(config.start_from / CHECKPOINTS):
+    if config.start_from is not None and not grows and checkpoint_folders(config.start_from / CHECKPOINTS):
         earlier = latest_checkpoint(config.start_from / CHECKPOINTS)
         assert earlier is not None
         state.carry_on(earlier)
@@ -139,7 +149,10 @@ def _claim(folder: Path, resume: bool) -> None:
 def _seeded_network(config: TrainConfig) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return build_network(config.network)
+        network = build_network(config.network)
+    if isinstance(network, VideoUNet):
+        begin_at_zero(network)
+    return network
 
 
 def _sampling_defaults(config: TrainConfig, plan: Plan) -> SamplingDefaults:
@@ -154,7 +167,19 @@ def _sampling_defaults(config: TrainConfig, plan: Plan) -> SamplingDefaults:
         fps=bucketing.fps if isinstance(bucketing, Timed) else _PUBLISHED_FPS / interval,
         steps=config.preview.steps,
         guidance_scale=config.preview.guidance_scale,
+        guidance_first=config.preview.guidance_first,
+        guidance_shape=config.preview.guidance_shape,
     )
+
+
+def _motion(config: TrainConfig, dataset: Path, started: Model | None) -> MotionMap | None:
+    """That of the earlier model, so that a number keeps its meaning; else the dataset's."""
+    if not isinstance(config.network, VideoUNetConfig):
+        return None
+    if started is not None and started.motion is not None:
+        return started.motion
+    scores = (clip.motion_score for clip in kept_clips(dataset))
+    return MotionMap.of(score for score in scores if score is not None)
 
 
 def _trained_on(dataset: Path, plan: Plan) -> TrainedOn:
