@@ -83,7 +83,7 @@ class Objective:
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             conditioning, base = self._told(network, batch, clean, draws)
             noised = self._noised(clean if base is None else clean - base, draws)
-            predict = predictor(network, conditioning)
+            predict = predictor(network, conditioning, once=True)
             output = predict(noised.latents, level, draws.denoise_mask)
         return losses(self.process, output.float(), noised)
 
