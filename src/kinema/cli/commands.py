@@ -78,6 +78,10 @@ class Sampling:
         float | None, Parameter(help="Noise on the picture that is shown to the network; 0.02 when left out.")
     ] = None
     seed: Annotated[int | None, Parameter(help="The same seed gives the same video.")] = None
+    lora: Annotated[
+        tuple[str, ...],
+        Parameter(name="--lora", negative=(), help="PATH or PATH:WEIGHT of a LoRA; may be given again."),
+    ] = ()
 
 
 Flags = Annotated[Sampling | None, Parameter(name="*")]

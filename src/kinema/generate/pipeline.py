@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,12 +23,13 @@ from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.processes import Schedule, most_steps
 from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import ConfigError
-from kinema.files import writable_folder
+from kinema.files import file_sha256, writable_folder
 from kinema.generate.conditioning import frames_in
 from kinema.generate.mask_strategy import prompt_schedule
 from kinema.generate.pictures import check_task, noise_on_pictures
 from kinema.generate.tasks import Animate, FromText, Interpolate, Plan, Request, Task, files_of, plan_of
 from kinema.generate.windows import Film, Settings, latents_hash, sample_windows
+from kinema.lora import merge_loras
 from kinema.model import Model, load_model, model_hash
 from kinema.motion import MOST_MOTION
 from kinema.progress import Progress
@@ -59,6 +59,7 @@ class GenerateConfig:
     than the ancestral one has its steps. `guidance_first` is the scale of the first frame, which grows to
     `guidance_scale` ("linear": in the last frame; "triangle": in the middle). `motion` is told to networks
     that know it, from 0 to 255; `augmentation` is the noise on a picture that is shown to the network.
+    Each `lora` is `PATH` or `PATH:weight`.
     """
 
     prompt: str
@@ -81,6 +82,7 @@ class GenerateConfig:
     overlap: int | None = None
     loop: bool = False
     ema: bool = True
+    lora: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.prompt.strip() and self.image is None and self.task is None:
@@ -138,7 +140,7 @@ def generate(
     """
     check_suffix(out)
     writable_folder(out.parent)
-    model = ready_model(model_folder, ema=config.ema)
+    model, facts = ready_model(model_folder, config)
     job = prepare(config, model, out)
     warn_of_unknown_words(model, job)
     began = time.monotonic()
@@ -155,7 +157,7 @@ def generate(
         film = Film(job.plan, job.settings, made)
         write_film(out, film, job.settings.fps)
     record = sidecar(job, film, model, out) | {
-        "model": model_record(model_folder),
+        "model": facts,
         "seconds": round(time.monotonic() - began, 2),
     }
     write_json(sidecar_path(out), record)
@@ -172,9 +174,12 @@ def sidecar_path(out: Path) -> Path:
     return out.with_name(out.name + ".json")
 
 
-def ready_model(model_folder: Path, *, ema: bool) -> Model:
-    """The model where it is to run."""
-    return load_model(model_folder, ema=ema).to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+def ready_model(model_folder: Path, config: GenerateConfig) -> tuple[Model, dict[str, Any]]:
+    """The model with its LoRAs where it is to run, and which ones they were."""
+    model = load_model(model_folder, ema=config.ema)
+    loras = merge_loras(model.network, config.lora)
+    facts = {"folder": str(model_folder), "sha256": model_hash(model_folder), "lora": loras}
+    return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")), facts
 
 
 def prepare(config: GenerateConfig, model: Model, out: Path) -> Job:
@@ -201,7 +206,7 @@ def prepare(config: GenerateConfig, model: Model, out: Path) -> Job:
         config=config,
         plan=plan_of(task, request),
         settings=settings,
-        files={file: _sha256(file) for file in files_of(task)},
+        files={file: file_sha256(file) for file in files_of(task)},
     )
 
 
@@ -239,11 +244,6 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
 def reference_records(job: Job) -> list[dict[str, str]]:
     """The files that a job reads, each with its hash."""
     return [_file_record(path, job) for path in job.files]
-
-
-def model_record(model_folder: Path) -> dict[str, str]:
-    """Which model it was."""
-    return {"folder": str(model_folder), "sha256": model_hash(model_folder)}
 
 
 def request_record(config: GenerateConfig) -> dict[str, Any]:
@@ -370,11 +370,6 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 def _file_record(path: Path, job: Job) -> dict[str, str]:
     return {"path": str(path), "sha256": job.files[path]}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

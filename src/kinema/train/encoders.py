@@ -141,14 +141,17 @@ def trained_parts(model: Model) -> dict[str, nn.Module]:
     return parts
 
 
-def choose_trained(model: Model, trains: Literal["all", "time-embedding"]) -> None:
-    """Let only the time embedding learn, or everything; the optimizer passes what has no gradient by."""
-    if not isinstance(model.network, VideoUNet):
+def choose_trained(trained: nn.ModuleDict, trains: Literal["all", "time-embedding"]) -> None:
+    """Let only the time embedding of a video UNet learn, or everything that is trained.
+
+    The optimizer passes what has no gradient by.
+    """
+    network = dict(trained.named_children()).get("network")
+    if not isinstance(network, VideoUNet):
         return
-    for part in trained_parts(model).values():
-        part.requires_grad_(trains == "all")
+    trained.requires_grad_(trains == "all")
     if trains == "time-embedding":
-        for name, parameter in model.network.named_parameters():
+        for name, parameter in network.named_parameters():
             parameter.requires_grad_(adapting(name))
 
 

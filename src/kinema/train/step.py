@@ -18,7 +18,7 @@ from kinema.encoders.protocols import EncodedText
 from kinema.errors import ConfigError, TrainingError
 from kinema.train.encoders import choose_trained
 from kinema.train.objective import draw, objective_of
-from kinema.train.parallel import synchronise, whole
+from kinema.train.parallel import average_gradients, synchronise, whole
 from kinema.train.setup import Run
 from kinema.train.stages import Stage
 
@@ -48,10 +48,10 @@ class StepOnce:
         run, config = self.run, self.stage.config
         self._objective = objective_of(run.model, config)
         run.model.network.gradient_checkpointing = config.gradient_checkpointing
-        choose_trained(run.model, "all")
+        choose_trained(run.state.trained, "all")
         if config is not run.config:
             run.state.retune(config.optim)
-        choose_trained(run.model, config.trains)
+        choose_trained(run.state.trained, config.trains)
 
     def __call__(self, batches: Iterator[Batch]) -> dict[str, Any]:
         """Do a step; the row for the metrics, the same on all ranks."""
@@ -89,6 +89,7 @@ class StepOnce:
             for name, values in terms.items():
                 told.terms.setdefault(name, []).extend(values.tolist())
             told.levels += noise_share(config.process, draws.index).tolist()
+        average_gradients(run.state.trained, run.world)
 
     def _check(self, losses: list[float], grad_norm: float, clips: list[Told]) -> None:
         loss = sum(losses) / len(losses)
