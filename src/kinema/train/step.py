@@ -17,7 +17,7 @@ from kinema.diffusion.processes import noise_share
 from kinema.encoders.protocols import EncodedText
 from kinema.errors import ConfigError, TrainingError
 from kinema.train.objective import Objective, draw
-from kinema.train.parallel import synchronise, whole
+from kinema.train.parallel import average_gradients, synchronise, whole
 from kinema.train.setup import Run
 from kinema.train.stages import Stage
 
@@ -86,6 +86,7 @@ class StepOnce:
             for name, values in terms.items():
                 told.terms.setdefault(name, []).extend(values.tolist())
             told.levels += noise_share(config.process, draws.index).tolist()
+        average_gradients(run.state.trained, run.world)
 
     def _check(self, losses: list[float], grad_norm: float, clips: list[Told]) -> None:
         loss = sum(losses) / len(losses)
