@@ -148,7 +148,8 @@ def _how(facts: Facts) -> str:
         "given. Clips of one source may stand on both sides. Ratings are Davidson's on the Elo scale (1000 "
         "is the study's mean), over both axes; intervals and the share of first places resample prompts. The "
         f"Fréchet distance ({features}) favours arms whose clips are like the held-out ones, so it favours "
-        "keeping all; the recommendation rests on the votes."
+        "keeping all; the recommendation rests on the votes. Each arm is one model: what another seed of the "
+        "training would have given is in no interval, and an interval over few prompts is too narrow."
     )
 
 

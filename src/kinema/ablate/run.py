@@ -34,6 +34,7 @@ from kinema.evaluate.metrics import EvaluateConfig
 from kinema.evaluate.preference import PreferenceConfig
 from kinema.evaluate.votes import Vote, scored_votes
 from kinema.files import exclusive, writable_folder
+from kinema.model import save_model
 from kinema.progress import Progress, Silent
 from kinema.train.config import TrainConfig
 from kinema.train.parallel import join
