@@ -211,11 +211,9 @@ def _picture(facts: Facts, study: str, arena: Arena) -> str:
 def _middle(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     found = probe(path)
     frame = read_frames(path, [found.duration_s / 2])[0]
-    scale = _FRAME / max(frame.shape[:2])
-    small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    canvas = np.zeros((_FRAME, _FRAME, 3), np.uint8)
-    canvas[: small.shape[0], : small.shape[1]] = small
-    return canvas
+    wide = round(_FRAME * frame.shape[1] / frame.shape[0])
+    small = cv2.resize(frame, (wide, _FRAME), interpolation=cv2.INTER_AREA)
+    return cv2.copyMakeBorder(small, 0, 0, 0, 4, cv2.BORDER_CONSTANT, value=(24, 24, 24))
 
 
 def _labelled(row: UInt8[np.ndarray, "h w 3"], words: str) -> UInt8[np.ndarray, "h w 3"]:
