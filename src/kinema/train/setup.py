@@ -23,7 +23,13 @@ from kinema.files import writable_folder, write_text
 from kinema.model import Model, SamplingDefaults, TrainedOn, load_model, save_model
 from kinema.nn import Network, STDiT2, VideoUNet, build_network
 from kinema.train.caching import Caches, open_caches
-from kinema.train.checkpoints import Checkpoint, Checkpoints, checkpoint_folders, latest_checkpoint
+from kinema.train.checkpoints import (
+    Checkpoint,
+    Checkpoints,
+    checkpoint_folders,
+    fill_from,
+    latest_checkpoint,
+)
 from kinema.train.config import TrainConfig
 from kinema.train.encoders import check_lengths, run_encoders, trained_parts, with_encoders
 from kinema.train.parallel import World
@@ -78,7 +84,7 @@ class Run:
             self.model, trained_on=replace(self.model.trained_on, steps=checkpoint.step, samples=samples)
         )
         if self.text_encoder is not None:
-            fill_module(self.text_encoder, checkpoint.group("text_encoder"), str(checkpoint.folder))
+            fill_from(self.text_encoder, checkpoint, "text_encoder")
             model = replace(model, text_encoder=self.text_encoder)  # type: ignore[arg-type]
         average = {name: checkpoint.group(average_group(name)) for name in self.state.average}
         save_model(self.folder, model, average, network=checkpoint.group("network"))
