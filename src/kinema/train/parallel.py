@@ -206,15 +206,16 @@ def _device(local_rank: int) -> torch.device:
 def share(module: nn.Module, world: World, precision: Literal["fp32", "bf16"]) -> nn.Module:
     """Shard a module's weights among the ranks, block by block, and its tokens if the world says so.
 
-    In bf16 the blocks are gathered and computed in bfloat16 while the shards that the optimizer changes
-    stay float32, gradients are summed in float32, and what is outside of the blocks (embeddings of time and
-    size, the last layer) is float32 throughout.
+    In bf16 the transformer's blocks are gathered and computed in bfloat16 while the shards that the optimizer
+    changes stay float32, gradients are summed in float32, and the weights of everything else (embeddings of
+    time and size, the last layer, text encoders, the video UNet) are gathered in float32 too.
     """
     if world.mesh is None:
         return module
     if isinstance(module, STDiT2):
         module.share_tokens(world.sequence)
-    blocks = torch.bfloat16 if precision == "bf16" else None
+    # Only its blocks are made for weights in bfloat16: norms of PyTorch refuse them beside float32 tokens.
+    blocks = torch.bfloat16 if precision == "bf16" and isinstance(module, STDiT2) else None
     within = MixedPrecisionPolicy(param_dtype=blocks, reduce_dtype=torch.float32, cast_forward_inputs=False)
     around = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
     for unit in _units(module):

@@ -125,6 +125,12 @@ def average_group(part: str) -> str:
     return _AVERAGE + part
 
 
+def horizon_decay(group: str) -> float | None:
+    """The decay of the average that a group of a checkpoint holds; None for another group."""
+    prefix = f"{_AVERAGE}at_"
+    return float(group.removeprefix(prefix)) if group.startswith(prefix) else None
+
+
 def horizon_group(decay: float) -> str:
     """What the average of this decay is called in a checkpoint."""
     return f"{_AVERAGE}at_{decay}"
