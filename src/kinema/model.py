@@ -209,6 +209,8 @@ def _network_config(path: Path) -> NetworkConfig:
 
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / _MODEL
+    if not path.is_file() and (folder / "lora").is_dir():
+        raise CheckpointError(f"{folder} holds a LoRA; name the model it is laid on, and this with --lora")
     if not path.is_file():
         raise CheckpointError(
             f"{folder} is not a model folder (no {_MODEL}); make one with: kinema train --out {folder}"

@@ -62,6 +62,10 @@ class Sampling:
         float | None, Parameter(help="How hard to follow the prompt; 1 is no guidance.")
     ] = None
     seed: Annotated[int | None, Parameter(help="The same seed gives the same video.")] = None
+    lora: Annotated[
+        tuple[str, ...],
+        Parameter(name="--lora", negative=(), help="PATH or PATH:WEIGHT of a LoRA; may be given again."),
+    ] = ()
 
 
 Flags = Annotated[Sampling | None, Parameter(name="*")]

@@ -21,6 +21,8 @@ def choose_average(run: Path, decay: float, out: Path) -> dict[str, Any]:
     if checkpoint is None:
         raise ConfigError(f"{run} has no checkpoints to choose an average from; name the folder of a run")
     groups = dict.fromkeys(key.split("/")[0] for key in checkpoint.tensors)
+    if average_group("network") not in groups:
+        raise ConfigError(f"{run} trained a LoRA, of which one average is exported; choose a whole model")
     kept = [found for group in groups if (found := horizon_decay(group)) is not None]
     if decay not in kept:
         known = ", ".join(f"{one:g}" for one in kept) or "none, for ema_also was empty"

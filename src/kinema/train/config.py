@@ -16,6 +16,7 @@ from kinema.encoders.autoencoder_kl import CausalAutoencoderConfig, FrameAutoenc
 from kinema.encoders.embedded import PatchPCAConfig, WordTextConfig
 from kinema.encoders.text import T5Config
 from kinema.nn import NetworkConfig, STDiT2Config
+from kinema.nn.lora import LoRAConfig
 from kinema.train.guard import SpikeConfig
 from kinema.train.optim import MuonConfig, OptimConfig, ScheduleConfig
 from kinema.train.parallel import ParallelConfig
@@ -113,7 +114,8 @@ class TrainConfig:
 
     `start_from` is a model folder whose network, encoders and preset the run takes over; where that is a
     run, its averaged weights and optimizer go on as well. `stage` is a chain of stages in one run; `steps`
-    is then their sum. `gradient_checkpointing` computes each block twice to keep less in memory.
+    is then their sum. With `lora` the model of `start_from` stays as it is, and low-rank additions to it
+    learn and go to `lora/`. `gradient_checkpointing` computes each block twice to keep less in memory.
 
     The model has the average of the weights with `ema_decay`; averages with the decays of `ema_also` are
     kept beside it in the checkpoints, to choose from when the run is done. The last `keep_checkpoints`
@@ -138,6 +140,7 @@ class TrainConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
     preset: Preset = "kinema"
     start_from: Path | None = None
+    lora: LoRAConfig | None = None
     stage: tuple[StageConfig, ...] = ()
     gradient_checkpointing: bool = False
     steps: int = 400
@@ -159,6 +162,8 @@ class TrainConfig:
         for name in ("steps", "clip_norm", "save_every", "keep_checkpoints", "fit_batches", "log_every"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.lora is not None and self.start_from is None:
+            raise ValueError("lora needs start_from: the model folder that it is laid on")
         if len({stage.name for stage in self.stage}) < len(self.stage):
             raise ValueError("two stages have the same name")
         if self.peak_tflops < 0:

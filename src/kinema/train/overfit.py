@@ -19,7 +19,7 @@ from kinema.dataset.store import kept_clips
 from kinema.denoiser import VideoShape, sample_latents
 from kinema.diffusion.masking import MaskConfig
 from kinema.encoders.protocols import training_latents
-from kinema.errors import DatasetError, OutputError
+from kinema.errors import ConfigError, DatasetError, OutputError
 from kinema.files import write_text
 from kinema.location import is_url
 from kinema.manifest import Clip, write_clips
@@ -60,6 +60,8 @@ def overfit_one(
     """
     if out.is_dir() and any(out.iterdir()):
         raise OutputError(f"{out} is not empty; name another folder for the one clip's run")
+    if config.lora is not None:
+        raise ConfigError("overfit-one trains a whole model; leave lora out of its recipe")
     clip = _chosen(kept_clips(dataset), clip_id)
     alone = _alone(dataset, clip, out / "clip")
     settings = single_minded(config)

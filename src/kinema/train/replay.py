@@ -16,6 +16,7 @@ from kinema.errors import CheckpointError
 from kinema.model import load_model
 from kinema.nn import build_network
 from kinema.shapes import Bucket
+from kinema.train.adapting import PART, adapt
 from kinema.train.checkpoints import Checkpoints, fill_from, load_checkpoint
 from kinema.train.config import TrainConfig
 from kinema.train.encoders import run_encoders
@@ -89,9 +90,14 @@ def replay(config: TrainConfig, file: Path) -> dict[str, Any]:
     started = None if config.start_from is None else load_model(config.start_from, ema=False)
     _, text_encoder = run_encoders(config, failure.run, failure.run, started, fresh=False)
     checkpoint = load_checkpoint(file.with_suffix(""))
-    network = build_network(config.network)
-    fill_from(network, checkpoint, "network")
-    modules = torch.nn.ModuleDict({"network": network})
+    if config.lora is not None and started is not None:
+        network = started.network
+        modules = torch.nn.ModuleDict({PART: adapt(network, config.lora, config.seed)})
+    else:
+        network = build_network(config.network)
+        modules = torch.nn.ModuleDict({"network": network})
+    for name, module in modules.items():
+        fill_from(module, checkpoint, name)
     if isinstance(text_encoder, torch.nn.Module) and "text_encoder/norm.weight" in checkpoint.tensors:
         fill_from(text_encoder, checkpoint, "text_encoder")
         modules["text_encoder"] = text_encoder.requires_grad_(True)

@@ -22,6 +22,7 @@ from kinema.errors import ConfigError, OutputError
 from kinema.files import writable_folder, write_text
 from kinema.model import Model, SamplingDefaults, TrainedOn, load_model, save_model
 from kinema.nn import Network, STDiT2, VideoUNet, build_network
+from kinema.train.adapting import PART, adapt, export_lora, with_lora
 from kinema.train.caching import Caches, open_caches
 from kinema.train.checkpoints import (
     Checkpoint,
@@ -64,6 +65,8 @@ class Run:
     def averaged_model(self) -> Model:
         """The model with the averaged weights, for previews; shares everything else."""
         text_encoder = self.model.text_encoder
+        if PART in self.state.average:
+            return replace(self.model, network=with_lora(self.model.network, self.state.average[PART]))
         if "text_encoder" in self.state.average:
             text_encoder = self.state.average["text_encoder"]  # type: ignore[assignment]
         network = self.state.average["network"]
@@ -78,7 +81,14 @@ class Run:
         self.checkpoints.save(state.step, state.groups(), state.numbers() | seeds, then=self.export)
 
     def export(self, checkpoint: Checkpoint) -> None:
-        """Write the model folder as of a checkpoint."""
+        """Write the model folder as of a checkpoint, or the LoRA that is laid on another model."""
+        if PART in self.state.average:
+            assert self.config.start_from is not None
+            weights = checkpoint.group(average_group(PART))
+            export_lora(
+                self.folder, self.model.network, self.state.average[PART], weights, self.config.start_from
+            )
+            return
         samples = int(checkpoint.state["samples"])
         model = replace(
             self.model, trained_on=replace(self.model.trained_on, steps=checkpoint.step, samples=samples)
@@ -94,7 +104,8 @@ def prepare(config: TrainConfig, dataset: Path, folder: Path, resume: bool, worl
     """Check everything that can fail early, then build or restore the run."""
     config = whole_chain(config)
     plans = [make_plan(dataset, stage.config.data) for stage in stages(config)]
-    started = None if config.start_from is None else load_model(config.start_from, ema=False)
+    adapts = config.lora is not None  # and is laid on the weights that would be sampled from
+    started = None if config.start_from is None else load_model(config.start_from, ema=adapts)
     fresh = world.main and not (folder / RESOLVED).is_file()
 
     def encoders() -> tuple[Autoencoder, TextEncoder]:
@@ -145,13 +156,9 @@ def _state(
     config: TrainConfig, model: Model, started: Model | None, folder: Path, world: World
 ) -> tuple[TrainState, tuple[str, ...]]:
     """The run's own last checkpoint, else where it starts from, else step 0; and damaged checkpoints."""
-    parts = trained_parts(model)
-    for part in parts.values():
-        part.requires_grad_(True).train()
-    if isinstance(model.network, STDiT2):
-        model.network.rope.requires_grad_(False)
     if started is not None:
         fill_module(model.network, started.network.state_dict(), str(config.start_from))
+    parts = _parts(config, model, world)
     state = TrainState.fresh(
         parts,
         config.optim,
@@ -163,12 +170,26 @@ def _state(
     if (checkpoint := latest_checkpoint(folder / CHECKPOINTS, world)) is not None:
         state.restore(checkpoint)
         return state, checkpoint.refused
-    if config.start_from is not None and checkpoint_folders(config.start_from / CHECKPOINTS):
+    if config.lora is None and config.start_from and checkpoint_folders(config.start_from / CHECKPOINTS):
         earlier = latest_checkpoint(config.start_from / CHECKPOINTS, world)
         assert earlier is not None
         state.carry_on(earlier)
         return state, earlier.refused
     return state, ()
+
+
+def _parts(config: TrainConfig, model: Model, world: World) -> dict[str, nn.Module]:
+    """What learns."""
+    if config.lora is not None:
+        if isinstance(model.network, STDiT2):
+            model.network.share_tokens(world.sequence)
+        return {PART: adapt(model.network, config.lora, config.seed)}
+    parts = trained_parts(model)
+    for part in parts.values():
+        part.requires_grad_(True).train()
+    if isinstance(model.network, STDiT2):
+        model.network.rope.requires_grad_(False)
+    return parts
 
 
 def _plan_record(config: TrainConfig, plans: list[Plan]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from kinema.encoders.protocols import EncodedText
 from kinema.errors import ConfigError, TrainingError
 from kinema.train.objective import Objective, draw
 from kinema.train.pace import batch_flops, batch_tokens, memory_mb
-from kinema.train.parallel import synchronise, whole
+from kinema.train.parallel import average_gradients, synchronise, whole
 from kinema.train.replay import write_failure
 from kinema.train.setup import Run
 from kinema.train.stages import Stage
@@ -127,6 +127,7 @@ class StepOnce:
             words = run.model.text_encoder.max_tokens
             told.flops += batch_flops(config.network, shape, words, len(part.seeds))
             told.levels += noise_share(config.process, draws.index).tolist()
+        average_gradients(run.state.trained, run.world)
 
     def _check(self, losses: list[float], grad_norm: float, clips: list[Told]) -> None:
         loss = sum(losses) / len(losses)
