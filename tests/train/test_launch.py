@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,11 @@ def wait_for(true: Callable[[], bool], process: subprocess.Popen[str], seconds: 
 
 def rows(out: Path) -> int:
     return len(read_metrics(out))
+
+
+def going(out: Path, pid: int, step: int) -> bool:
+    """Whether this process has come that far."""
+    return read_heartbeat(out).get("pid") == pid and rows(out) >= step
 
 
 def workers(launcher: int) -> list[int]:
@@ -116,13 +122,7 @@ def test_kills_at_twenty_random_moments_lose_nothing_but_time(
         process = start(
             *words, "--out", str(out), *(["--resume"] if (out / "resolved.toml").exists() else [])
         )
-        if out.is_dir() and (out / "resolved.toml").exists():
-            target = before + generator.randrange(1, 12)
-            wait_for(
-                lambda at=target: read_heartbeat(out).get("pid") == process.pid and rows(out) >= at, process
-            )  # type: ignore[misc]
-        else:
-            wait_for(lambda: rows(out) >= 5, process)
+        wait_for(partial(going, out, process.pid, before + generator.randrange(5, 12)), process)
         time.sleep(generator.random() * 0.3)
         done = rows(out)
         process.kill()
