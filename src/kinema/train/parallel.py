@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -214,6 +215,8 @@ def share(module: nn.Module, world: World, precision: Literal["fp32", "bf16"]) -
     """
     if world.mesh is None or isinstance(module, LoRA):
         return module
+    # Its output is cut out of a larger tensor; nothing here writes into it.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
     if isinstance(module, STDiT2):
         module.share_tokens(world.sequence)
     # Only its blocks are made for weights in bfloat16: norms of PyTorch refuse them beside float32 tokens.
