@@ -60,8 +60,8 @@ def overfit_one(
     """
     if out.is_dir() and any(out.iterdir()):
         raise OutputError(f"{out} is not empty; name another folder for the one clip's run")
-    if config.lora is not None:
-        raise ConfigError("overfit-one trains a whole model; leave lora out of its recipe")
+    if config.lora is not None or config.task != "text-to-video":
+        raise ConfigError("overfit-one trains a whole model of text to video; leave lora and task out")
     clip = _chosen(kept_clips(dataset), clip_id)
     alone = _alone(dataset, clip, out / "clip")
     settings = single_minded(config)

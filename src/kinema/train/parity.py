@@ -43,6 +43,8 @@ def train_sample_parity(
     """
     if bool(draws.caption_dropped.any()):
         raise ValueError("parity is about a caption; draw without dropping it")
+    if model.image_encoder is not None:
+        raise ValueError("parity is for networks that are told a caption, not pictures")
     objective = Objective(model.text_encoder, model.process, preset=model.preset)
     output, _ = objective.predict(model.network, batch, clean, draws)
     sigma = seam_sigma(model.process, draws.index, draws.denoise_mask)

@@ -14,13 +14,15 @@ from kinema.dataset.loader import Batch
 from kinema.encoders.protocols import EncodedText
 from kinema.errors import CheckpointError
 from kinema.model import load_model
-from kinema.nn import build_network
+from kinema.motion import MotionMap
+from kinema.nn import STDiT2, build_network
 from kinema.shapes import Bucket
-from kinema.train.adapting import PART, adapt
+from kinema.train.adapting import adapt
 from kinema.train.checkpoints import Checkpoints, fill_from, load_checkpoint
 from kinema.train.config import TrainConfig
-from kinema.train.encoders import run_encoders
+from kinema.train.encoders import RunEncoders, run_encoders
 from kinema.train.objective import Objective, draw
+from kinema.train.pictures import Pictures
 from kinema.train.setup import Run
 from kinema.train.stages import Stage, stages
 
@@ -48,7 +50,8 @@ def write_failure(run: Run, stage: Stage, seen: list[tuple[Batch, Tensor]]) -> P
             record = {name: getattr(batch, name) for name in _PLAIN}
             records.append(record | {"bucket": as_record(batch.bucket)})
         write_tensors(file, tensors)
-        write_json(file.with_suffix(".json"), {"stage": stage.name, "parts": records})
+        motion = None if run.model.motion is None else as_record(run.model.motion)
+        write_json(file.with_suffix(".json"), {"stage": stage.name, "parts": records, "motion": motion})
     return file
 
 
@@ -59,6 +62,7 @@ class Failure:
     stage: str
     parts: list[tuple[Batch, Tensor]]
     file: Path
+    motion: MotionMap | None = None
 
     @property
     def run(self) -> Path:
@@ -74,7 +78,11 @@ def read_failure(file: Path) -> Failure:
             _part(number, plain, tensors, f"{file.with_suffix('.json')}: parts[{number}]")
             for number, plain in enumerate(record["parts"])
         ]
-        return Failure(stage=record["stage"], parts=parts, file=file)
+        told = record.get("motion")
+        motion = (
+            None if told is None else from_record(MotionMap, told, f"{file.with_suffix('.json')}: motion")
+        )
+        return Failure(stage=record["stage"], parts=parts, file=file, motion=motion)
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{file} is not a failed step: it lacks {error}") from error
 
@@ -88,21 +96,27 @@ def replay(config: TrainConfig, file: Path) -> dict[str, Any]:
     failure = read_failure(file)
     stage = next((one for one in stages(config) if one.name == failure.stage), stages(config)[0])
     started = None if config.start_from is None else load_model(config.start_from, ema=False)
-    _, text_encoder = run_encoders(config, failure.run, failure.run, started, fresh=False)
+    encoders = run_encoders(config, failure.run, failure.run, started, fresh=False)
     checkpoint = load_checkpoint(file.with_suffix(""))
-    if config.lora is not None and started is not None:
-        network = started.network
-        modules = torch.nn.ModuleDict({PART: adapt(network, config.lora, config.seed)})
-    else:
-        network = build_network(config.network)
-        modules = torch.nn.ModuleDict({"network": network})
-    for name, module in modules.items():
-        fill_from(module, checkpoint, name)
-    if isinstance(text_encoder, torch.nn.Module) and "text_encoder/norm.weight" in checkpoint.tensors:
-        fill_from(text_encoder, checkpoint, "text_encoder")
-        modules["text_encoder"] = text_encoder.requires_grad_(True)
+    network = build_network(config.network) if config.lora is None or started is None else started.network
+    modules = torch.nn.ModuleDict()
+    for name in dict.fromkeys(key.split("/")[0] for key in checkpoint.tensors):
+        match name:
+            case "network":
+                modules[name] = network
+            case "lora" if config.lora is not None:
+                modules[name] = adapt(network, config.lora, config.seed)
+            case "text_encoder" | "image_encoder":
+                encoder = encoders.text if name == "text_encoder" else encoders.image
+                assert isinstance(encoder, torch.nn.Module)
+                modules[name] = encoder.requires_grad_(True)
+            case _:
+                continue
+        fill_from(modules[name], checkpoint, name)
+    if isinstance(network, STDiT2):
+        network.rope.requires_grad_(False)
     network.gradient_checkpointing = stage.config.gradient_checkpointing
-    objective = Objective(text_encoder, stage.config.process, config.precision, config.preset)
+    objective = _objective(stage.config, encoders, failure.motion)
     clips = sum(len(batch.seeds) for batch, _ in failure.parts)
     losses: list[tuple[str, float]] = []
     for batch, clean in failure.parts:
@@ -121,6 +135,13 @@ def replay(config: TrainConfig, file: Path) -> dict[str, Any]:
     }
 
 
+def _objective(config: TrainConfig, encoders: RunEncoders, motion: MotionMap | None) -> Objective:
+    pictures = None
+    if encoders.image is not None:
+        pictures = Pictures(encoders.autoencoder, encoders.image, config.pictures, config.seed)
+    return Objective(encoders.text, config.process, config.precision, config.preset, pictures, motion)
+
+
 def _number(value: float) -> float | str:
     """A number as JSON can hold it."""
     return value if abs(value) < float("inf") else str(value)
@@ -128,6 +149,7 @@ def _number(value: float) -> float | str:
 
 def _tensors(batch: Batch, clean: Tensor) -> dict[str, Tensor]:
     found = {"clean": clean, "video": batch.video, "fps": batch.fps}
+    found |= {f"scores/{name}": values for name, values in batch.scores.items()}
     if batch.text is not None:
         found |= {"tokens": batch.text.tokens, "mask": batch.text.mask}
     return found
@@ -140,4 +162,6 @@ def _part(
     text = EncodedText(own["tokens"], own["mask"]) if "tokens" in own else None
     known = {name: plain[name] for name in _PLAIN}
     bucket = from_record(Bucket, plain["bucket"], source)
-    return Batch(video=own["video"], fps=own["fps"], bucket=bucket, text=text, **known), own["clean"]
+    scores = {key[7:]: value for key, value in own.items() if key.startswith("scores/")}
+    batch = Batch(video=own["video"], fps=own["fps"], bucket=bucket, text=text, scores=scores, **known)
+    return batch, own["clean"]

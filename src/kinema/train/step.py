@@ -16,7 +16,8 @@ from kinema.dataset.loader import Batch
 from kinema.diffusion.processes import noise_share
 from kinema.encoders.protocols import EncodedText
 from kinema.errors import ConfigError, TrainingError
-from kinema.train.objective import Objective, draw
+from kinema.train.encoders import choose_trained
+from kinema.train.objective import draw, objective_of
 from kinema.train.pace import batch_flops, batch_tokens, memory_mb
 from kinema.train.parallel import average_gradients, synchronise, whole
 from kinema.train.replay import write_failure
@@ -54,10 +55,12 @@ class StepOnce:
     def __post_init__(self) -> None:
         self._seen: list[tuple[Batch, Tensor]] = []
         run, config = self.run, self.stage.config
-        self._objective = Objective(run.model.text_encoder, config.process, config.precision, config.preset)
+        self._objective = objective_of(run.model, config)
         run.model.network.gradient_checkpointing = config.gradient_checkpointing
+        choose_trained(run.state.trained, "all")
         if config is not run.config:
             run.state.retune(config.optim)
+        choose_trained(run.state.trained, config.trains)
 
     def __call__(self, batches: Iterator[Batch]) -> dict[str, Any]:
         """Do a step; the row for the metrics, the same on all ranks."""
@@ -203,6 +206,8 @@ def _rows(batch: Batch, rows: slice) -> Batch:
         match getattr(batch, item.name):
             case EncodedText() as text:
                 cut[item.name] = EncodedText(*(part[rows] for part in text))
+            case dict() as scores:
+                cut[item.name] = {name: values[rows] for name, values in scores.items()}
             case Tensor() | list() | tuple() as values:
                 cut[item.name] = values[rows]
     return replace(batch, **cut)
