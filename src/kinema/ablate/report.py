@@ -213,7 +213,7 @@ def _middle(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     frame = read_frames(path, [found.duration_s / 2])[0]
     wide = round(_FRAME * frame.shape[1] / frame.shape[0])
     small = cv2.resize(frame, (wide, _FRAME), interpolation=cv2.INTER_AREA)
-    return cv2.copyMakeBorder(small, 0, 0, 0, 4, cv2.BORDER_CONSTANT, value=(24, 24, 24))
+    return np.asarray(cv2.copyMakeBorder(small, 0, 0, 0, 4, cv2.BORDER_CONSTANT, value=(24, 24, 24)))
 
 
 def _labelled(row: UInt8[np.ndarray, "h w 3"], words: str) -> UInt8[np.ndarray, "h w 3"]:
