@@ -37,21 +37,37 @@ class Effort:
 QUICK = Effort(sources=1, photos=2, rounds=1, loops=1, memory_size=(360, 640), peers=False)
 
 
-def run(footage: Path | None = None, *, quick: bool = False) -> dict[str, Any]:
-    """The report of `kinema bench curate`. Raises `ConfigError` where there is no footage."""
+PARTS = ("cuts", "speed", "camera", "text", "memory", "decodes")
+
+
+def run(footage: Path | None = None, *, quick: bool = False, only: str | None = None) -> dict[str, Any]:
+    """The report of `kinema bench curate`, or of `only` one of its parts. Raises `ConfigError` where there is
+    no footage."""
     effort = QUICK if quick else Effort()
     folder = _footage(footage)
     cv2.setNumThreads(1)
+    parts = PARTS if only is None else (only,)
     with tempfile.TemporaryDirectory(prefix="kinema-bench-") as work:
-        figures: list[Figure] = [
-            *cut_quality_figures(folder / "spliced", peers=effort.peers, sources=effort.sources),
-            *pass_figures(folder / "videos", Path(work), effort.loops, effort.rounds, peers=effort.peers),
-            camera_figure(folder / "photos", effort.photos),
-            *text_figures(folder / "photos", effort.photos),
-            memory_figure(Path(work), effort.memory_size),
-            decode_figure(folder / "videos", effort.sources or 4),
-        ]
-    return report("curate", figures)
+        figures = [figure for part in parts for figure in _figures(part, folder, Path(work), effort)]
+    return report("curate", figures, _notes(parts))
+
+
+def _figures(part: str, folder: Path, work: Path, effort: Effort) -> list[Figure]:
+    match part:
+        case "cuts":
+            return cut_quality_figures(folder / "spliced", peers=effort.peers, sources=effort.sources)
+        case "speed":
+            return pass_figures(folder / "videos", work, effort.loops, effort.rounds, peers=effort.peers)
+        case "camera":
+            return [camera_figure(folder / "photos", effort.photos)]
+        case "text":
+            return text_figures(folder / "photos", effort.photos)
+        case "memory":
+            return [memory_figure(work, effort.memory_size)]
+        case "decodes":
+            return [decode_figure(folder / "videos", effort.sources or 4)]
+        case _:
+            raise ConfigError(f"bench curate has no part {part!r}: its parts are {', '.join(PARTS)}")
 
 
 def _footage(given: Path | None) -> Path:
