@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,26 +12,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from kinema import __version__
 from kinema.checkpoint import as_record, from_record, write_json
 from kinema.denoiser import Sampler, default_sampler
 from kinema.diffusion.iddpm import IDDPMConfig
-from kinema.diffusion.processes import Schedule
+from kinema.diffusion.processes import Schedule, most_steps
 from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import ConfigError
-from kinema.files import writable_folder
+from kinema.files import file_sha256, writable_folder
 from kinema.generate.conditioning import frames_in
 from kinema.generate.mask_strategy import prompt_schedule
 from kinema.generate.tasks import Animate, FromText, Interpolate, Plan, Request, Task, files_of, plan_of
 from kinema.generate.windows import Film, Settings, latents_hash, sample_windows
+from kinema.lora import merge_loras
 from kinema.model import Model, load_model, model_hash
 from kinema.progress import Progress
 from kinema.video.reader import probe
 from kinema.video.writer import write_image, write_video
 
 __all__ = ["GenerateConfig", "generate", "latents_hash"]
+
+Watch = Callable[[Model, Float[Tensor, "b c t h w"]], None]
 
 _log = logging.getLogger(__name__)
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
@@ -46,7 +49,7 @@ class GenerateConfig:
     `task` None: text to video or image, or, with `image`, that picture as the first frame. `frames` are
     those of one segment; each of the `segments` begins with the last `overlap` frames of the one before.
     The prompt may change from segment to segment: `|0|a cat|2|a dog`. `schedule` says where a sampler other
-    than the ancestral one has its steps.
+    than the ancestral one has its steps. Each `lora` is `PATH` or `PATH:weight`.
     """
 
     prompt: str
@@ -65,6 +68,7 @@ class GenerateConfig:
     overlap: int | None = None
     loop: bool = False
     ema: bool = True
+    lora: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
@@ -111,25 +115,35 @@ class Job:
                 return task.kind
 
 
-def generate(model_folder: Path, config: GenerateConfig, out: Path, progress: Progress) -> dict[str, Any]:
+def generate(
+    model_folder: Path, config: GenerateConfig, out: Path, progress: Progress, watch: Watch | None = None
+) -> dict[str, Any]:
     """Write `out` (.mp4, or an image for one frame) and `<out>.json`; return what the sidecar holds.
+
+    `watch` is shown the model and its estimate of the clean latents after each step.
 
     The same config, model and machine give the same latents, byte for byte.
     """
     check_suffix(out)
     writable_folder(out.parent)
-    model = ready_model(model_folder, ema=config.ema)
+    model, facts = ready_model(model_folder, config)
     job = prepare(config, model, out)
     warn_of_unknown_words(model, job)
     began = time.monotonic()
     progress.stage("generate", job.settings.evaluations * len(job.plan.windows))
+
+    def on_step(estimate: Float[Tensor, "b c t h w"]) -> None:
+        progress.advance()
+        if watch is not None:
+            watch(model, estimate)
+
     with repeatable(), torch.inference_mode():
         generator = torch.Generator(model.device).manual_seed(config.seed)
-        made = sample_windows(model, job.plan, job.settings, generator, progress.advance)
+        made = sample_windows(model, job.plan, job.settings, generator, on_step)
         film = Film(job.plan, job.settings, made)
         write_film(out, film, job.settings.fps)
     record = sidecar(job, film, model, out) | {
-        "model": model_record(model_folder),
+        "model": facts,
         "seconds": round(time.monotonic() - began, 2),
     }
     write_json(sidecar_path(out), record)
@@ -146,9 +160,12 @@ def sidecar_path(out: Path) -> Path:
     return out.with_name(out.name + ".json")
 
 
-def ready_model(model_folder: Path, *, ema: bool) -> Model:
-    """The model where it is to run."""
-    return load_model(model_folder, ema=ema).to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+def ready_model(model_folder: Path, config: GenerateConfig) -> tuple[Model, dict[str, Any]]:
+    """The model with its LoRAs where it is to run, and which ones they were."""
+    model = load_model(model_folder, ema=config.ema)
+    loras = merge_loras(model.network, config.lora)
+    facts = {"folder": str(model_folder), "sha256": model_hash(model_folder), "lora": loras}
+    return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")), facts
 
 
 def prepare(config: GenerateConfig, model: Model, out: Path) -> Job:
@@ -171,7 +188,7 @@ def prepare(config: GenerateConfig, model: Model, out: Path) -> Job:
         config=config,
         plan=plan_of(task, request),
         settings=settings,
-        files={file: _sha256(file) for file in files_of(task)},
+        files={file: file_sha256(file) for file in files_of(task)},
     )
 
 
@@ -207,11 +224,6 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
 def reference_records(job: Job) -> list[dict[str, str]]:
     """The files that a job reads, each with its hash."""
     return [_file_record(path, job) for path in job.files]
-
-
-def model_record(model_folder: Path) -> dict[str, str]:
-    """Which model it was."""
-    return {"folder": str(model_folder), "sha256": model_hash(model_folder)}
 
 
 def request_record(config: GenerateConfig) -> dict[str, Any]:
@@ -252,9 +264,13 @@ def _resolved(config: GenerateConfig, model: Model) -> GenerateConfig:
     missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
     resolved = replace(config, **missing, sampler=config.sampler or default_sampler(model))
     if resolved.sampler == "ancestral" and not isinstance(model.process, IDDPMConfig):
-        raise ConfigError("this model is a flow and has no ancestral sampler; use euler, heun or dpmpp-2m")
-    if resolved.steps is not None and resolved.steps > model.process.steps:
-        raise ConfigError(f"steps must be at most {model.process.steps} for this model, got {resolved.steps}")
+        raise ConfigError(
+            f"this model's process is {model.process.kind} and has no ancestral sampler; "
+            "use euler, heun or dpmpp-2m"
+        )
+    limit = most_steps(model.process)
+    if limit is not None and resolved.steps is not None and resolved.steps > limit:
+        raise ConfigError(f"steps must be at most {limit} for this model, got {resolved.steps}")
     return resolved
 
 
@@ -326,11 +342,6 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 def _file_record(path: Path, job: Job) -> dict[str, str]:
     return {"path": str(path), "sha256": job.files[path]}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import overload
 
+from kinema.nn.memory import keep_freed_memory
 from kinema.nn.stdit2 import STDiT2, STDiT2Config
 from kinema.nn.video_unet import VideoUNet, VideoUNetConfig
 
+Network = STDiT2 | VideoUNet
 NetworkConfig = STDiT2Config | VideoUNetConfig
 
 
@@ -14,8 +16,9 @@ NetworkConfig = STDiT2Config | VideoUNetConfig
 def build_network(config: STDiT2Config) -> STDiT2: ...
 @overload
 def build_network(config: VideoUNetConfig) -> VideoUNet: ...
-def build_network(config: NetworkConfig) -> STDiT2 | VideoUNet:
-    """The network of `config`, freshly initialised."""
+def build_network(config: NetworkConfig) -> Network:
+    """The network of `config`, freshly initialised; the process keeps freed memory from then on."""
+    keep_freed_memory()
     match config:
         case STDiT2Config():
             return STDiT2(config)

@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from kinema.nn.lean import geglu_residual, group_norm_silu, layer_norm_linear, temporal_conv
+from kinema.nn.lora import learning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ def touched(output: Tensor, *unused: nn.Module) -> Tensor:
     """`output`, with gradient zero, not none, for the unused modules, as data-parallel reducers expect."""
     if not torch.is_grad_enabled():
         return output
-    weights = [weight for module in unused for weight in module.parameters() if weight.requires_grad]
+    weights = [weight for module in unused for weight in learning(module)]
     return output + sum(0.0 * weight.reshape(-1)[0] for weight in weights)
 
 
@@ -296,9 +297,9 @@ class TemporalBlock(nn.Module):
 class SpatioTemporalTransformer(nn.Module):
     """Each spatial block is followed by a temporal one on tokens that know their frame's index."""
 
-    def __init__(self, width: int, heads: int, context: int, depth: int, checkpointing: bool) -> None:
+    def __init__(self, width: int, heads: int, context: int, depth: int) -> None:
         super().__init__()
-        self.checkpointing = checkpointing
+        self.checkpointing = False
         self.norm = nn.GroupNorm(32, width, eps=1e-6)
         self.proj_in = nn.Linear(width, width)
         self.transformer_blocks = nn.ModuleList(SpatialBlock(width, heads, context) for _ in range(depth))

@@ -15,8 +15,11 @@ from kinema.diffusion.processes import Process
 from kinema.encoders.autoencoder_kl import CausalAutoencoderConfig, FrameAutoencoderConfig
 from kinema.encoders.embedded import PatchPCAConfig, WordTextConfig
 from kinema.encoders.text import T5Config
-from kinema.nn import STDiT2Config
+from kinema.nn import NetworkConfig, STDiT2Config
+from kinema.nn.lora import LoRAConfig
+from kinema.train.guard import SpikeConfig
 from kinema.train.optim import MuonConfig, OptimConfig, ScheduleConfig
+from kinema.train.parallel import ParallelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,8 @@ class PreviewConfig:
     """Sample videos of fixed prompts from the averaged weights; `every` 0 makes none.
 
     Without prompts, the first `count` different captions of the dataset serve. `steps` and
-    `guidance_scale` are also what the finished model uses when it is not told otherwise.
+    `guidance_scale` are also what the finished model uses when it is not told otherwise. What is not made
+    after `budget_s` seconds is left out, and said.
     """
 
     every: int = 0
@@ -33,14 +37,36 @@ class PreviewConfig:
     steps: int = 30
     guidance_scale: float = 2.0
     seed: int = 0
+    budget_s: float = 120.0
 
     def __post_init__(self) -> None:
+        if self.budget_s <= 0:
+            raise ValueError(f"budget_s must be above 0, got {self.budget_s}")
         if self.every < 0 or self.count < 0:
             raise ValueError(f"every and count must not be negative, got {self.every} and {self.count}")
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
         if any(not prompt.strip() for prompt in self.prompts):
             raise ValueError("a preview prompt is empty")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """Encodings kept beside the dataset (or beside `folder`) and shared between runs.
+
+    `latents` need `data.windows`; `text` needs an encoder that is not trained along. Nothing is added beyond
+    `quota_gb` for all that is kept there. `precision` "fp16" halves the latents' bytes, and rounds them.
+    """
+
+    latents: bool = False
+    text: bool = False
+    quota_gb: float = 100.0
+    precision: Literal["fp32", "fp16"] = "fp32"
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.quota_gb <= 0:
+            raise ValueError(f"quota_gb must be above 0, got {self.quota_gb}")
 
 
 def _small_network() -> STDiT2Config:
@@ -88,10 +114,16 @@ class TrainConfig:
 
     `start_from` is a model folder whose network, encoders and preset the run takes over; where that is a
     run, its averaged weights and optimizer go on as well. `stage` is a chain of stages in one run; `steps`
-    is then their sum. `gradient_checkpointing` computes each block twice to keep less in memory.
+    is then their sum. With `lora` the model of `start_from` stays as it is, and low-rank additions to it
+    learn and go to `lora/`. `gradient_checkpointing` computes each block twice to keep less in memory.
+
+    The model has the average of the weights with `ema_decay`; averages with the decays of `ema_also` are
+    kept beside it in the checkpoints, to choose from when the run is done. The last `keep_checkpoints`
+    checkpoints stay, and those of every `keep_every` steps (0: none more). A line is written every
+    `log_every` steps.
     """
 
-    network: STDiT2Config = field(default_factory=_small_network)
+    network: NetworkConfig = field(default_factory=_small_network)
     process: Process = field(default_factory=_small_process)
     autoencoder: AutoencoderConfig = field(default_factory=lambda: PatchPCAConfig(whitening=0.5))
     text_encoder: TextEncoderConfig = field(default_factory=lambda: WordTextConfig(width=64))
@@ -100,25 +132,41 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=MuonConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     preview: PreviewConfig = field(default_factory=PreviewConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    spikes: SpikeConfig = field(default_factory=SpikeConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     preset: Preset = "kinema"
     start_from: Path | None = None
+    lora: LoRAConfig | None = None
     stage: tuple[StageConfig, ...] = ()
     gradient_checkpointing: bool = False
     steps: int = 400
     ema_decay: float = 0.99
+    ema_also: tuple[float, ...] = ()
     clip_norm: float = 1.0
     save_every: int = 100
     keep_checkpoints: int = 2
+    keep_every: int = 0
+    log_every: int = 20
     fit_batches: int = 16
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("steps", "clip_norm", "save_every", "keep_checkpoints", "fit_batches"):
+        for name in ("steps", "clip_norm", "save_every", "keep_checkpoints", "fit_batches", "log_every"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.lora is not None and self.start_from is None:
+            raise ValueError("lora needs start_from: the model folder that it is laid on")
         if len({stage.name for stage in self.stage}) < len(self.stage):
             raise ValueError("two stages have the same name")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+        for decay in (self.ema_decay, *self.ema_also):
+            if not 0 <= decay < 1:
+                raise ValueError(f"ema_decay and ema_also must be in [0, 1), got {decay}")
+        if len({self.ema_decay, *self.ema_also}) <= len(self.ema_also):
+            raise ValueError(
+                f"ema_also must hold other decays than ema_decay, each once, got {self.ema_also}"
+            )
+        if self.keep_every < 0:
+            raise ValueError(f"keep_every must not be negative, got {self.keep_every}")
