@@ -165,7 +165,7 @@ def _wider(box: Box) -> Box:
     """Grown on each side by a share of its height."""
     down = (box[3] - box[0]) * _WIDER
     along = (box[1] - box[0]) / (np.linalg.norm(box[1] - box[0]) + 1e-6) * np.linalg.norm(down)
-    return box + np.stack([-along - down, along - down, along + down, down - along])
+    return np.asarray(box + np.stack([-along - down, along - down, along + down, down - along]))
 
 
 def _cut(picture: UInt8[np.ndarray, "h w 3"], box: Box) -> UInt8[np.ndarray, "h2 w2 3"]:

@@ -58,7 +58,7 @@ class Sheet:
         x, y = box.mean(axis=0)
         for (left, top, right, bottom), (at_x, at_y) in zip(self.regions, self.places, strict=True):
             if at_x <= x < at_x + right - left + _GAP and at_y <= y < at_y + bottom - top + _GAP:
-                return box + np.array([left - at_x, top - at_y], box.dtype)
+                return np.asarray(box + np.array([left - at_x, top - at_y], box.dtype))
         return box
 
 
