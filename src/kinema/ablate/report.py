@@ -6,13 +6,14 @@ import html
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from kinema.ablate.cost import minutes
+from kinema.ablate.plan import Ablation
 from kinema.ablate.verdict import Standing, Verdict
 from kinema.ablate.voting import is_simulated
 from kinema.evaluate.arena import Arena
@@ -22,9 +23,6 @@ from kinema.page.charts import Range, ranges
 from kinema.page.document import header, paragraph, preformatted, reasons, section, table, write_page
 from kinema.video.reader import probe, read_frames
 from kinema.video.writer import write_image
-
-if TYPE_CHECKING:
-    from kinema.ablate.run import Ablation
 
 _SHOWN_PROMPTS = 6
 _FRAME = 112
