@@ -40,7 +40,8 @@ OWNERS = {
     "cyclopts": {"cli"},
     "rich": {"cli"},
     "trimesh": {"render"},
-    **{name: {"studio"} for name in ("fastapi", "starlette", "uvicorn", "jinja2")},
+    **{name: {"studio"} for name in ("fastapi", "uvicorn", "jinja2")},
+    "starlette": {"studio", "bench"},  # bench asks for pages without a network
 }
 """Libraries that only these parts may import."""
 
