@@ -23,7 +23,7 @@ from kinema.progress import Silent
 from kinema.train.checkpoints import latest_checkpoint
 from kinema.train.config import PreviewConfig, TrainConfig
 from kinema.train.loop import train
-from kinema.train.optim import AdamWConfig
+from kinema.train.optim import AdamWConfig, MuonConfig
 
 STEPS = 4
 
@@ -87,8 +87,9 @@ def test_only_the_additions_learn_and_are_kept(base: Any, squares: Path, tmp_pat
         load_model(tmp_path / "run")
 
 
-def test_halves_are_the_whole_bit_for_bit(base: Any, squares: Path, tmp_path: Path) -> None:
-    config = adapting(base)
+@pytest.mark.parametrize("optim", [AdamWConfig(lr=5e-3), MuonConfig()], ids=["adamw", "muon"])
+def test_halves_are_the_whole_bit_for_bit(base: Any, squares: Path, tmp_path: Path, optim: Any) -> None:
+    config = adapting(base, optim=optim)
     train(config, squares, tmp_path / "whole")
     with pytest.raises(Interrupted):
         train(config, squares, tmp_path / "halves", progress=StopsAfterTwo())

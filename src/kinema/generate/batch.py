@@ -26,7 +26,7 @@ from kinema.generate.pipeline import (
     write_film,
 )
 from kinema.generate.prompts import PromptLine
-from kinema.generate.windows import Film, Made, Row, given_of, sample_batch, sample_windows, shown_frames
+from kinema.generate.windows import Film, Made, row_of, sample_batch, sample_windows, shown_frames
 from kinema.model import Model
 from kinema.progress import Progress
 
@@ -134,8 +134,7 @@ def _sampled(model: Model, batch: Sequence[_Item], progress: Progress) -> Iterat
     rows = []
     for item, generator in zip(batch, generators, strict=True):
         plan = item.job.plan
-        given = given_of(model, plan.windows[0], item.job.settings, plan.lengths)
-        rows.append(Row(window=plan.windows[0], given=given, generator=generator))
+        rows.append(row_of(model, plan.windows[0], item.job.settings, plan.lengths, generator))
     latents = sample_batch(model, rows, first.settings, lambda _: progress.advance())
     for row, own in zip(rows, torch.split(latents, 1), strict=True):
         yield iter([Made(window=row.window, latents=own, frames=shown_frames(model, row.window, own))])
