@@ -15,7 +15,21 @@ from kinema.errors import Interrupted, OutputError
 
 COMMANDS = [
     *("curate", "render-orbits", "filter", "report", "caption", "plan", "train"),
-    *("generate", "animate", "average", "demo", "evaluate", "arena", "convert", "bench", "export", "import"),
+    *(
+        "generate",
+        "animate",
+        "average",
+        "demo",
+        "evaluate",
+        "compare",
+        "features",
+        "ablate",
+        "arena",
+        "convert",
+        "bench",
+        "export",
+        "import",
+    ),
     *("extend", "connect", "edit", "interpolate", "studio"),
 ]
 HEAVY = ["torch", "av", "cv2", "pyarrow", "pydantic", "numpy", "duckdb", "transformers"]
