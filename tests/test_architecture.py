@@ -26,7 +26,7 @@ LAYERS = [
     {"model"},
     {"dataset", "denoiser"},
     {"train", "generate", "evaluate", "curate", "convert"},
-    {"demo", "studio", "bench"},
+    {"demo", "studio", "bench", "caching", "simulate"},
     {"config"},
     {"cli"},
     {"__main__"},

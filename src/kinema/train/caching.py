@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from kinema.checkpoint import write_json
 from kinema.dataset.latents import StoredEncodings, caption_key, embeddings_folder, latents_folder
 from kinema.dataset.loader import Batch
-from kinema.dataset.packs import Packs, PackWriter, lossless
+from kinema.dataset.packs import Packs, PackWriter, holding, lossless
 from kinema.encoders.embedded import WordTextEncoder
 from kinema.encoders.identity import encoder_hash
 from kinema.encoders.protocols import (
@@ -47,6 +48,11 @@ class Caches:
     ) -> tuple[Float[Tensor, "b c t h w"], Batch]:
         """The batch's clean latents, and the batch with its text where that is kept."""
         return self._clean(autoencoder, batch), self._with_text(text_encoder, batch)
+
+    def held(self) -> AbstractContextManager[None]:
+        """While training: nobody removes what it reads."""
+        packs = (self.stored.latents, self.stored.embeddings)
+        return holding(*(one.folder for one in packs if one is not None))
 
     def flush(self) -> None:
         """Write what waits, and see what is there."""

@@ -41,6 +41,21 @@ def run_encoders(
     return _autoencoder(config, dataset, folder, fresh), _text_encoder(config, dataset, folder, fresh)
 
 
+def fresh_encoders(
+    config: TrainConfig, dataset: Path, started: Model | None
+) -> tuple[Autoencoder, TextEncoder]:
+    """What a run on this dataset would begin with; nothing is written."""
+    if started is not None:
+        return started.autoencoder, started.text_encoder
+    autoencoder, text = config.autoencoder, config.text_encoder
+    return (
+        _fitted(config, autoencoder, dataset)
+        if isinstance(autoencoder, PatchPCAConfig)
+        else open_pretrained(autoencoder),
+        T5TextEncoder(text) if isinstance(text, T5Config) else _untrained(config, text, dataset),
+    )
+
+
 def with_encoders(
     config: TrainConfig, autoencoder: Autoencoder, text_encoder: TextEncoder, started: Model | None
 ) -> TrainConfig:
@@ -89,10 +104,17 @@ def _autoencoder(config: TrainConfig, dataset: Path, folder: Path, fresh: bool) 
         own = found.config if isinstance(found, PatchPCA) else None
         _same(folder, "autoencoder", own, asked)
         return found
-    batches = iterate_batches(dataset, stages(config)[0].config.data)
-    made = fit_patch_pca(asked, (batch.video for batch in islice(batches, config.fit_batches)))
+    made = _fitted(config, asked, dataset)
     save_autoencoder(folder / _VAE, made)
     return made
+
+
+def _fitted(config: TrainConfig, asked: PatchPCAConfig, dataset: Path) -> PatchPCA:
+    batches = iterate_batches(dataset, stages(config)[0].config.data)
+    try:
+        return fit_patch_pca(asked, (batch.video for batch in islice(batches, config.fit_batches)))
+    finally:
+        batches.close()
 
 
 def _text_encoder(config: TrainConfig, dataset: Path, folder: Path, fresh: bool) -> TextEncoder:
@@ -103,12 +125,16 @@ def _text_encoder(config: TrainConfig, dataset: Path, folder: Path, fresh: bool)
         found = load_text_encoder(folder / _TEXT)
         _same(folder, "text_encoder", found.config if isinstance(found, WordTextEncoder) else None, asked)
         return found
+    made = _untrained(config, asked, dataset)
+    save_text_encoder(folder / _TEXT, made)
+    return made
+
+
+def _untrained(config: TrainConfig, asked: WordTextConfig, dataset: Path) -> WordTextEncoder:
     captions = [caption.text for clip in kept_clips(dataset) for caption in clip.captions]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        made = WordTextEncoder(asked, build_vocabulary(captions))
-    save_text_encoder(folder / _TEXT, made)
-    return made
+        return WordTextEncoder(asked, build_vocabulary(captions))
 
 
 def _same(

@@ -49,7 +49,7 @@ def train(
     log = RunLog(out, start_step=first_step, tensorboard=run.config.tensorboard)
     outcome = "failed"
     try:
-        with stop_wish() as wish:
+        with run.caches.held(), stop_wish() as wish:
             _steps(run, log, progress, wish)
         outcome = "done" if wish.signal_name is None else "stopped"
     except Interrupted:
