@@ -7,7 +7,7 @@ so that its published weights load as they are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -32,6 +32,7 @@ class STDiT2Config:
     `shared_position_scale`: the first element of a batch sets the scale of the positions for all.
     """
 
+    kind: Literal["stdit2"] = "stdit2"
     depth: int = 28
     hidden: int = 1152
     heads: int = 16

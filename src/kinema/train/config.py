@@ -15,7 +15,7 @@ from kinema.diffusion.processes import Process
 from kinema.encoders.autoencoder_kl import CausalAutoencoderConfig, FrameAutoencoderConfig
 from kinema.encoders.embedded import PatchPCAConfig, WordTextConfig
 from kinema.encoders.text import T5Config
-from kinema.nn import STDiT2Config
+from kinema.nn import NetworkConfig, STDiT2Config
 from kinema.train.optim import MuonConfig, OptimConfig, ScheduleConfig
 
 
@@ -110,7 +110,7 @@ class TrainConfig:
     is then their sum. `gradient_checkpointing` computes each block twice to keep less in memory.
     """
 
-    network: STDiT2Config = field(default_factory=_small_network)
+    network: NetworkConfig = field(default_factory=_small_network)
     process: Process = field(default_factory=_small_process)
     autoencoder: AutoencoderConfig = field(default_factory=lambda: PatchPCAConfig(whitening=0.5))
     text_encoder: TextEncoderConfig = field(default_factory=lambda: WordTextConfig(width=64))

@@ -148,7 +148,7 @@ def _update(run: Run, batch: Batch, loss: Tensor, rate: float) -> tuple[float, f
 
 def _by_noise(loss: Float[Tensor, " b"], draws: Draws, process: Process) -> dict[str, float]:
     """Mean loss in each quarter of the noise range that the batch has samples in, low noise first."""
-    level = (noise_share(process, draws.index) * _NOISE_LEVELS).long()
+    level = (noise_share(process, draws.index) * _NOISE_LEVELS).long().clamp_max(_NOISE_LEVELS - 1)
     return {str(q): loss[level == q].mean().item() for q in range(_NOISE_LEVELS) if bool((level == q).any())}
 
 

@@ -18,7 +18,7 @@ from kinema.dataset.store import kept_clips
 from kinema.errors import OutputError
 from kinema.files import writable_folder, write_text
 from kinema.model import Model, SamplingDefaults, TrainedOn, load_model, save_model
-from kinema.nn import STDiT2, build_network
+from kinema.nn import Network, STDiT2, VideoUNet, build_network
 from kinema.train.caching import Caches, open_caches
 from kinema.train.config import TrainConfig
 from kinema.train.encoders import check_lengths, run_encoders, trained_parts, with_encoders
@@ -50,7 +50,7 @@ class Run:
         if "text_encoder" in self.state.average:
             text_encoder = self.state.average["text_encoder"]  # type: ignore[assignment]
         network = self.state.average["network"]
-        assert isinstance(network, STDiT2)
+        assert isinstance(network, STDiT2 | VideoUNet)
         return replace(self.model, network=network, text_encoder=text_encoder)
 
     def export(self) -> None:
@@ -136,7 +136,7 @@ def _claim(folder: Path, resume: bool) -> None:
     writable_folder(folder)
 
 
-def _seeded_network(config: TrainConfig) -> STDiT2:
+def _seeded_network(config: TrainConfig) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return build_network(config.network)
