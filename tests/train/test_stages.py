@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from kinema.checkpoint import load_checkpoint
 from kinema.config import find_recipe, load_config
 from kinema.conventions import CONVENTIONS
 from kinema.dataset.buckets import BucketRule
@@ -23,6 +22,7 @@ from kinema.errors import ConfigError, DatasetError, Interrupted
 from kinema.model import load_model
 from kinema.nn import STDiT2Config
 from kinema.runlog import read_metrics
+from kinema.train.checkpoints import load_checkpoint
 from kinema.train.config import StageConfig, TrainConfig
 from kinema.train.encoders import with_encoders
 from kinema.train.loop import train
@@ -59,6 +59,8 @@ def stop_after(step: int) -> Any:
 
         def stage(self, name: str, total: int | None = None) -> None:
             self.done = 0
+
+        def line(self, text: str) -> None: ...
 
         def advance(self, steps: int = 1, note: str = "") -> None:
             self.done += steps
