@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from torch import Tensor
 
 from kinema.checkpoint import as_record, write_json
 from kinema.denoiser import VideoShape, sample_latents
@@ -47,7 +48,7 @@ def write_previews(run: Run, reporter: Reporter) -> None:
 def _sample(run: Run, number: int, deadline: float) -> UInt8[np.ndarray, "t h w 3"]:
     model, preview = run.averaged_model, run.config.preview
 
-    def watch_time() -> None:
+    def watch_time(_: Tensor) -> None:
         if run.world.any(time.monotonic() > deadline):
             raise OutOfTimeError
 
