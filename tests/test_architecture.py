@@ -19,7 +19,7 @@ PYTHON = [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))]
 
 LAYERS = [
     {"errors"},
-    {"shapes", "files", "location", "progress", "conventions"},
+    {"shapes", "motion", "files", "location", "progress", "conventions"},
     {"manifest", "checkpoint", "runlog", "page"},
     {"nn", "diffusion"},
     {"encoders", "video"},

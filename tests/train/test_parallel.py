@@ -63,11 +63,14 @@ def weights(out: Path) -> dict[str, Tensor]:
     return {f"{g}/{k}": tensor for g, tensors in checkpoint.groups.items() for k, tensor in tensors.items()}
 
 
-def assert_close(first: Path, second: Path, relative: float = 1e-5) -> None:
+PARTS = ("network", "text_encoder", "ema_network")
+
+
+def assert_close(first: Path, second: Path, relative: float = 1e-5, parts: tuple[str, ...] = PARTS) -> None:
     """Each part's weights, averages and optimizer moments differ by no more than this share of their norm."""
     one, two = weights(first), weights(second)
     assert one.keys() == two.keys()
-    for group in ("network", "text_encoder", "ema_network"):
+    for group in parts:
         names = [name for name in one if name.startswith(f"{group}/")]
         whole = torch.cat([one[name].flatten() for name in names])
         other = torch.cat([two[name].flatten() for name in names])
@@ -116,6 +119,26 @@ def test_two_processes_are_one(squares: Path, recipe: Path, tmp_path: Path) -> N
     assert_close(adam.out, out["adamw"])
     assert_close(one.out, out["parts"])
     assert_close(one.out, out["shared"])
+
+
+def test_two_processes_share_the_training_of_a_lora(squares: Path, recipe: Path, tmp_path: Path) -> None:
+    """Also when they share the tokens, and when they stop and go on."""
+    alone(recipe, squares, Asked(tmp_path / "base", sets=("steps=2",)))
+    lora = (f"start_from='{tmp_path / 'base'}'", "lora.rank=4", "optim.kind='adamw'", "optim.lr=0.001")
+    out = {name: tmp_path / name for name in ("one", "two", "halves", "shared")}
+    together(
+        2,
+        recipe,
+        squares,
+        Asked(out["two"], sets=lora),
+        Asked(out["halves"], sets=(*lora, "steps=5")),
+        Asked(out["halves"], resume=True, sets=lora),
+        Asked(out["shared"], sets=(*lora, "parallel.sequence=2")),
+    )
+    alone(recipe, squares, Asked(out["one"], sets=lora))
+    assert_equal(out["two"], out["halves"])
+    for name in ("two", "shared"):
+        assert_close(out["one"], out[name], parts=("lora", "ema_lora"))
 
 
 def test_ranks_that_do_not_come_out_even_are_refused() -> None:

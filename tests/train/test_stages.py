@@ -24,7 +24,7 @@ from kinema.nn import STDiT2Config
 from kinema.runlog import read_metrics
 from kinema.train.checkpoints import load_checkpoint
 from kinema.train.config import StageConfig, TrainConfig
-from kinema.train.encoders import with_encoders
+from kinema.train.encoders import RunEncoders, with_encoders
 from kinema.train.loop import train
 from kinema.train.optim import AdamWConfig, MuonConfig
 from kinema.train.stages import at_rate, stage_config, stages, whole_chain
@@ -144,7 +144,7 @@ def test_the_published_network_follows_from_preset_and_encoders() -> None:
 
     config = load_config(TrainConfig, find_recipe("open-sora-stage2"))
     autoencoder = FrameAutoencoder(FrameAutoencoderConfig())
-    filled = with_encoders(config, autoencoder, T5TextEncoder(T5Config()), None)
+    filled = with_encoders(config, RunEncoders(autoencoder, T5TextEncoder(T5Config())), None)
     assert filled.network == STDiT2Config.xl2()
     assert CONVENTIONS[filled.preset].guided_channels == 3
 

@@ -29,6 +29,7 @@ from kinema.dataset.packs import Packs, folder_bytes, holding, remove_unheld
 from kinema.encoders.embedded import WordTextEncoder
 from kinema.encoders.folder import store_autoencoder, store_text_encoder
 from kinema.encoders.protocols import Autoencoder, TextEncoder
+from kinema.errors import ConfigError
 from kinema.model import load_model
 from kinema.progress import Progress
 from kinema.train.caching import Caches, open_caches
@@ -92,8 +93,11 @@ def build_caches(
     progress.stage("encoders")
     start_from = model or config.start_from
     started = None if start_from is None else load_model(start_from, ema=False)
-    autoencoder, text_encoder = fresh_encoders(config, dataset, started)
-    config = _wanted(with_encoders(config, autoencoder, text_encoder, started), text_encoder)
+    if config.task != "text-to-video":
+        raise ConfigError(f"task {config.task} looks at pixels besides latents: nothing can be kept of it")
+    encoders = fresh_encoders(config, dataset, started)
+    autoencoder, text_encoder = encoders.autoencoder, encoders.text
+    config = _wanted(with_encoders(config, encoders, started), text_encoder)
     caches = open_caches(config, dataset, autoencoder, text_encoder)
     builder = _Builder(config, dataset, crew, progress, secrets.token_hex(4))
     latents = builder.latents(caches, autoencoder)

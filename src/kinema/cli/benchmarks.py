@@ -33,6 +33,7 @@ def bench(
     if name is None:
         show({"benchmarks": known}, as_json=json, text="\n".join(known))
         return 0
+    name = name.replace("-", "_")
     if name not in known:
         raise ConfigError(f"no benchmark is called {name!r}; known are {', '.join(known)}")
     summary = importlib.import_module(f"kinema.bench.{name}").run()

@@ -151,14 +151,20 @@ def _build(config: OptimConfig, module: nn.Module) -> list[torch.optim.Optimizer
             return [_adamw(config, module.named_parameters(), matrices)]
         case MuonConfig():
             hidden = {name: matrix for name, matrix in matrices.items() if _inside_block(name)}
-            rest = ((name, p) for name, p in module.named_parameters() if name not in hidden)
-            muon = Muon(
-                hidden.values(),
-                lr=config.lr,
-                momentum=config.momentum,
-                weight_decay=config.weight_decay,
-            )
-            return [muon, _adamw(config.adamw, rest, matrices)]
+            rest = [(name, p) for name, p in module.named_parameters() if name not in hidden]
+            parts = list[torch.optim.Optimizer]()
+            if hidden:
+                parts.append(
+                    Muon(
+                        hidden.values(),
+                        lr=config.lr,
+                        momentum=config.momentum,
+                        weight_decay=config.weight_decay,
+                    )
+                )
+            if any(parameter.requires_grad for _, parameter in rest):
+                parts.append(_adamw(config.adamw, rest, matrices))
+            return parts
 
 
 def _adamw(

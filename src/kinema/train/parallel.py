@@ -24,6 +24,7 @@ from torch.distributed.tensor import DTensor
 
 from kinema.errors import ConfigError, KinemaError
 from kinema.nn import STDiT2
+from kinema.nn.lora import LoRA
 from kinema.nn.sequence import SequenceGroup
 
 T = TypeVar("T")
@@ -208,9 +209,9 @@ def share(module: nn.Module, world: World, precision: Literal["fp32", "bf16"]) -
 
     In bf16 the blocks are gathered and computed in bfloat16 while the shards that the optimizer changes
     stay float32, gradients are summed in float32, and what is outside of the blocks (embeddings of time and
-    size, the last layer) is float32 throughout.
+    size, the last layer) is float32 throughout. A LoRA is small: every rank holds all of it.
     """
-    if world.mesh is None:
+    if world.mesh is None or isinstance(module, LoRA):
         return module
     if isinstance(module, STDiT2):
         module.share_tokens(world.sequence)
@@ -239,6 +240,18 @@ def synchronise(modules: nn.ModuleDict, last: bool) -> None:
         if isinstance(module, FSDPModule):
             module.set_requires_gradient_sync(last)
             module.set_is_last_backward(last)
+
+
+def average_gradients(modules: nn.ModuleDict, world: World) -> None:
+    """Of what every rank holds whole, after a step's last backward pass."""
+    if world.size == 1:
+        return
+    for module in modules.values():
+        for parameter in () if isinstance(module, FSDPModule) else module.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= world.size
 
 
 def local(tensor: Tensor) -> Tensor:

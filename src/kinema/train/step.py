@@ -16,8 +16,9 @@ from kinema.dataset.loader import Batch
 from kinema.diffusion.processes import noise_share
 from kinema.encoders.protocols import EncodedText
 from kinema.errors import ConfigError, TrainingError
-from kinema.train.objective import Objective, draw
-from kinema.train.parallel import synchronise, whole
+from kinema.train.encoders import choose_trained
+from kinema.train.objective import draw, objective_of
+from kinema.train.parallel import average_gradients, synchronise, whole
 from kinema.train.setup import Run
 from kinema.train.stages import Stage
 
@@ -45,10 +46,12 @@ class StepOnce:
 
     def __post_init__(self) -> None:
         run, config = self.run, self.stage.config
-        self._objective = Objective(run.model.text_encoder, config.process, config.precision, config.preset)
+        self._objective = objective_of(run.model, config)
         run.model.network.gradient_checkpointing = config.gradient_checkpointing
+        choose_trained(run.state.trained, "all")
         if config is not run.config:
             run.state.retune(config.optim)
+        choose_trained(run.state.trained, config.trains)
 
     def __call__(self, batches: Iterator[Batch]) -> dict[str, Any]:
         """Do a step; the row for the metrics, the same on all ranks."""
@@ -86,6 +89,7 @@ class StepOnce:
             for name, values in terms.items():
                 told.terms.setdefault(name, []).extend(values.tolist())
             told.levels += noise_share(config.process, draws.index).tolist()
+        average_gradients(run.state.trained, run.world)
 
     def _check(self, losses: list[float], grad_norm: float, clips: list[Told]) -> None:
         loss = sum(losses) / len(losses)
@@ -159,6 +163,8 @@ def _rows(batch: Batch, rows: slice) -> Batch:
         match getattr(batch, item.name):
             case EncodedText() as text:
                 cut[item.name] = EncodedText(*(part[rows] for part in text))
+            case dict() as scores:
+                cut[item.name] = {name: values[rows] for name, values in scores.items()}
             case Tensor() | list() | tuple() as values:
                 cut[item.name] = values[rows]
     return replace(batch, **cut)

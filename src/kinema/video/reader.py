@@ -11,7 +11,6 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -25,7 +24,8 @@ from kinema.location import Located, open_bytes
 from kinema.shapes import Size
 from kinema.video.container import Limits, is_still, one_line_errors, open_container, video_stream
 from kinema.video.orientation import exif_orientation, upright
-from kinema.video.pixels import Geometry, to_rgb, to_small
+from kinema.video.pictures import Frame, Picture, SourceInfo, decode_count
+from kinema.video.pixels import Geometry
 
 _EXIF_BYTES = 1 << 18
 _READ_ON_S = 3.0  # a wanted frame that lies within this is decoded up to, a later one is sought
@@ -33,65 +33,6 @@ _JUMP_IN_S = 0.25  # the first wanted frame is sought sooner: on the way to it, 
 _HORIZON_S = 10.0
 _MOST_PACKETS = 2000
 _UNSEEKABLE = {"gif", "apng"}  # a frame is drawn over the earlier ones
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceInfo:
-    """What the container states. `frames` and `duration_s` are 0 where only decoding can tell."""
-
-    path: Located
-    width: int
-    height: int
-    fps: float
-    frames: int
-    duration_s: float
-    codec: str
-    rotation: int
-    is_image: bool
-    start_s: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Frame:
-    """Displayed from `pts_s` (seconds from the first frame) on; `index` counts frames in order."""
-
-    pts_s: float
-    index: int
-    pixels: UInt8[np.ndarray, "h w 3"]
-
-
-@dataclass
-class DecodeCount:
-    """How often a source was opened for decoding in this process; proves that curation decodes once."""
-
-    opened: int = 0
-
-
-decode_count = DecodeCount()
-
-
-class Picture:
-    """A decoded frame whose pixels are converted only when asked for, at any number of sizes."""
-
-    def __init__(
-        self, raw: VideoFrame, pts_s: float, duration_s: float, index: int, geometry: Geometry
-    ) -> None:
-        self.raw = raw
-        self.pts_s = pts_s
-        self.duration_s = duration_s
-        self.index = index
-        self._geometry = geometry
-        self._small: dict[tuple[Size, bool], UInt8[np.ndarray, "h w c"]] = {}
-
-    def small(self, size: Size, *, grey: bool = False) -> UInt8[np.ndarray, "h w c"]:
-        """Upright pixels much smaller than the source; c is 1 when grey. Converted once for all who ask."""
-        if (size, grey) not in self._small:
-            self._small[size, grey] = to_small(self.raw, self._geometry, size, grey=grey)
-        return self._small[size, grey]
-
-    def rgb(self, size: Size | None = None, interpolation: str = "AREA") -> UInt8[np.ndarray, "h w 3"]:
-        """Upright RGB at `size`; at the displayed size when None."""
-        return to_rgb(self.raw, self._geometry, size, interpolation)
 
 
 class Reader:
@@ -162,7 +103,7 @@ class Reader:
         return self._from_key_frame()
 
     def hurry(self, time_s: float, wanted_s: Sequence[float]) -> bool:
-        """Go on to `time_s`, leaving out pictures as `restart` does, if a seek would only go back; whether so."""
+        """Go on to `time_s`, leaving out pictures as `restart` does, if a seek would go back."""
         target = round((max(time_s, 0.0) + self._origin_s) / self._tick_s)
         entries = self._stream.index_entries
         key = entries.search_timestamp(target) if len(entries) else -1
@@ -351,8 +292,8 @@ class _Cursor:
 def open_source(
     path: Located, *, limits: Limits | None = None, threads: int = 0, quick: bool = False
 ) -> Iterator[Reader]:
-    """A `Reader` on a video or image; `threads` 0 lets the decoder choose, `quick` opens in a tenth of the time
-    and may know less of the source. Raises `DecodeError`.
+    """A `Reader` on a video or image; `threads` 0 lets the decoder choose, `quick` opens in a tenth of the
+    time and may know less of the source. Raises `DecodeError`.
     """
     limits = limits or Limits()
     decode_count.opened += 1
