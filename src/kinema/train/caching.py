@@ -26,7 +26,6 @@ from kinema.encoders.protocols import (
     training_latents,
 )
 from kinema.errors import ConfigError
-from kinema.nn import STDiT2Config
 from kinema.train.config import CacheConfig, TrainConfig
 from kinema.train.stages import stages
 
@@ -148,10 +147,8 @@ def check_cacheable(config: TrainConfig, autoencoder: Autoencoder, text_encoder:
         )
     if not config.cache.latents:
         return
-    if not isinstance(config.network, STDiT2Config):
-        raise ConfigError(
-            "cache.latents: this network looks at pixels besides latents; leave cache.latents off"
-        )
+    if config.task != "text-to-video":
+        raise ConfigError("cache.latents: this task looks at pixels besides latents; leave it off")
     if isinstance(autoencoder, Variational) and not isinstance(autoencoder, Distributed):
         raise ConfigError("cache.latents: this autoencoder does not tell its distribution; leave it off")
     if any(stage.config.data.windows == 0 for stage in stages(config)):

@@ -63,12 +63,8 @@ def fresh_encoders(config: TrainConfig, dataset: Path, started: Model | None) ->
     """What a run of text to video on this dataset would begin with; nothing is written."""
     if started is not None:
         return RunEncoders(started.autoencoder, started.text_encoder)
-    autoencoder, text = config.autoencoder, config.text_encoder
     return RunEncoders(
-        _fitted(config, autoencoder, dataset)
-        if isinstance(autoencoder, PatchPCAConfig)
-        else open_pretrained(autoencoder),
-        T5TextEncoder(text) if isinstance(text, T5Config) else _untrained(config, text, dataset),
+        _autoencoder(config, dataset, None, fresh=True), _text_encoder(config, dataset, None, fresh=True)
     )
 
 
@@ -168,19 +164,21 @@ def choose_trained(trained: nn.ModuleDict, trains: Literal["all", "time-embeddin
             parameter.requires_grad_(adapting(name))
 
 
-def _autoencoder(config: TrainConfig, dataset: Path, folder: Path, fresh: bool) -> Autoencoder:
+def _autoencoder(config: TrainConfig, dataset: Path, folder: Path | None, fresh: bool) -> Autoencoder:
+    """Made and written to the folder, if there is one, or read from it."""
     asked = config.autoencoder
     if isinstance(asked, TemporalAutoencoderConfig):
         return PublishedTemporalAutoencoder(asked)
     if not isinstance(asked, PatchPCAConfig):
         return open_pretrained(asked)
-    if not fresh:
+    if folder is not None and not fresh:
         found = load_autoencoder(folder / _VAE)
         own = found.config if isinstance(found, PatchPCA) else None
         _same(folder, "autoencoder", own, asked)
         return found
     made = _fitted(config, asked, dataset)
-    save_autoencoder(folder / _VAE, made)
+    if folder is not None:
+        save_autoencoder(folder / _VAE, made)
     return made
 
 
@@ -192,18 +190,20 @@ def _fitted(config: TrainConfig, asked: PatchPCAConfig, dataset: Path) -> PatchP
         batches.close()
 
 
-def _text_encoder(config: TrainConfig, dataset: Path, folder: Path, fresh: bool) -> TextEncoder:
+def _text_encoder(config: TrainConfig, dataset: Path, folder: Path | None, fresh: bool) -> TextEncoder:
+    """Made and written to the folder, if there is one, or read from it."""
     asked = config.text_encoder
     if isinstance(asked, T5Config):
         return T5TextEncoder(asked)
     if isinstance(asked, ClipTextConfig):
         return ClipTextEncoder(asked)
-    if not fresh:
+    if folder is not None and not fresh:
         found = load_text_encoder(folder / _TEXT)
         _same(folder, "text_encoder", found.config if isinstance(found, WordTextEncoder) else None, asked)
         return found
     made = _untrained(config, asked, dataset)
-    save_text_encoder(folder / _TEXT, made)
+    if folder is not None:
+        save_text_encoder(folder / _TEXT, made)
     return made
 
 

@@ -27,6 +27,18 @@ from kinema.video.orientation import exif_orientation, upright
 from kinema.video.pictures import Frame, Picture, SourceInfo, decode_count
 from kinema.video.pixels import Geometry
 
+__all__ = [
+    "Frame",
+    "Picture",
+    "Reader",
+    "SourceInfo",
+    "decode",
+    "decode_count",
+    "open_source",
+    "probe",
+    "read_frames",
+]
+
 _EXIF_BYTES = 1 << 18
 _READ_ON_S = 3.0  # a wanted frame that lies within this is decoded up to, a later one is sought
 _JUMP_IN_S = 0.25  # the first wanted frame is sought sooner: on the way to it, frames can be left out
