@@ -14,7 +14,7 @@ from kinema.cli.commands import app
 from kinema.errors import Interrupted, OutputError
 
 COMMANDS = [
-    *("curate", "render-orbits", "filter", "report", "caption", "plan", "train"),
+    *("curate", "render-orbits", "filter", "report", "caption", "plan", "train", "orbit"),
     *("generate", "animate", "demo", "evaluate", "arena", "convert", "bench", "export", "import"),
     *("extend", "connect", "edit", "interpolate", "studio"),
 ]

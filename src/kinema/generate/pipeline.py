@@ -32,6 +32,7 @@ from kinema.generate.windows import Film, Settings, latents_hash, sample_windows
 from kinema.lora import merge_loras
 from kinema.model import Model, load_model, model_hash
 from kinema.motion import MOST_MOTION
+from kinema.nn import VideoUNet
 from kinema.progress import Progress
 from kinema.video.reader import probe
 from kinema.video.writer import write_image, write_video
@@ -57,8 +58,9 @@ class GenerateConfig:
     those of one segment; each of the `segments` begins with the last `overlap` frames of the one before.
     The prompt may change from segment to segment: `|0|a cat|2|a dog`. `schedule` says where a sampler other
     than the ancestral one has its steps. `guidance_first` is the scale of the first frame, which grows to
-    `guidance_scale` ("linear": in the last frame; "triangle": in the middle). `motion` is told to networks
-    that know it, from 0 to 255; `augmentation` is the noise on a picture that is shown to the network.
+    `guidance_scale` ("linear": in the last frame; "triangle": in the middle). `elevation` (degrees) is for
+    models of orbits. `motion` is told to networks that know it, from 0 to 255; `augmentation` is the noise on
+    a picture that is shown to the network.
     Each `lora` is `PATH` or `PATH:weight`.
     """
 
@@ -76,6 +78,7 @@ class GenerateConfig:
     guidance_first: float | None = None
     guidance_shape: GuidanceShape | None = None
     motion: float | None = None
+    elevation: float | None = None
     augmentation: float | None = None
     seed: int = 0
     segments: int = 1
@@ -87,6 +90,8 @@ class GenerateConfig:
     def __post_init__(self) -> None:
         if not self.prompt.strip() and self.image is None and self.task is None:
             raise ConfigError(_NO_PROMPT)
+        if self.elevation is not None and not -90 <= self.elevation <= 90:
+            raise ConfigError(f"elevation is from -90 to 90 degrees, got {self.elevation:g}")
         if self.motion is not None and not 0 <= self.motion <= MOST_MOTION:
             raise ConfigError(f"motion is from 0 (still) to {MOST_MOTION:g}, got {self.motion:g}")
         for name in ("frames", "height", "width", "fps", "steps", "segments", "overlap"):
@@ -226,6 +231,7 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
         "guidance_scale": settings.guidance.scale,
         **({} if settings.guidance.first is None else {"guidance_first": settings.guidance.first}),
         **({} if settings.motion is None else {"motion": settings.motion}),
+        **({} if settings.elevation is None else {"elevation": settings.elevation}),
         "seed": config.seed,
         "ema": config.ema,
         "request": request_record(config),
@@ -345,8 +351,18 @@ def _settings(config: GenerateConfig, model: Model) -> Settings:
             shape=config.guidance_shape or "linear",
         ),
         motion=config.motion,
+        elevation=_known_elevation(config.elevation, model),
         augmentation=noise_on_pictures(model, config.augmentation),
     )
+
+
+def _known_elevation(elevation: float | None, model: Model) -> float | None:
+    """The asked one, if the network was taught what that is."""
+    network = model.network
+    conditions = network.config.conditions if isinstance(network, VideoUNet) else ()
+    if elevation is not None and "elevation" not in {condition.name for condition in conditions}:
+        raise ConfigError("this model was not taught elevations; leave out --elevation")
+    return elevation
 
 
 def check_suffix(out: Path) -> None:
