@@ -82,7 +82,6 @@ def test_a_picture_is_gone_around_from_its_elevation(
         str(tmp_path / "run"),
         "--steps",
         "2",
-        "--json",
     ]
     made = []
     for degrees in ("0", "30"):

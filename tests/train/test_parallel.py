@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import tomli_w
 import torch
 from torch import Tensor
 
-from kinema.checkpoint import as_record
 from kinema.config import load_config
 from kinema.runlog import read_metrics
 from kinema.train.checkpoints import checkpoint_folders, load_checkpoint
@@ -26,13 +24,6 @@ class Asked(NamedTuple):
     out: Path
     resume: bool = False
     sets: tuple[str, ...] = ()
-
-
-def write_recipe(config: TrainConfig, path: Path) -> Path:
-    from kinema.train.setup import _without_none
-
-    path.write_text(tomli_w.dumps(_without_none(as_record(config))))
-    return path
 
 
 def together(processes: int, recipe: Path, dataset: Path, *runs: Asked) -> None:
@@ -84,12 +75,6 @@ def assert_equal(first: Path, second: Path) -> None:
     one, two = weights(first), weights(second)
     assert one.keys() == two.keys()
     assert [name for name in one if not torch.equal(one[name], two[name])] == []
-
-
-@pytest.fixture
-def recipe(small_run: TrainConfig, tmp_path: Path) -> Path:
-    deeper = replace(small_run.network, depth=2)
-    return write_recipe(replace(small_run, network=deeper, steps=10, save_every=5), tmp_path / "small.toml")
 
 
 def test_two_processes_are_one(squares: Path, recipe: Path, tmp_path: Path) -> None:

@@ -158,6 +158,9 @@ class TrainConfig:
     kept beside it in the checkpoints, to choose from when the run is done. The last `keep_checkpoints`
     checkpoints stay, and those of every `keep_every` steps (0: none more). A line is written every
     `log_every` steps.
+
+    `peak_tflops` is what one processor can do at most, for the share of it that is used (0: it is measured).
+    `wandb` is the Weights & Biases project to report to besides (extra `wandb`).
     """
 
     task: Task = "text-to-video"
@@ -192,7 +195,9 @@ class TrainConfig:
     fit_batches: int = 16
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
+    peak_tflops: float = 0.0
     tensorboard: bool = True
+    wandb: str = ""
 
     def __post_init__(self) -> None:
         for name in ("steps", "clip_norm", "save_every", "keep_checkpoints", "fit_batches", "log_every"):
@@ -202,6 +207,8 @@ class TrainConfig:
             raise ValueError("lora needs start_from: the model folder that it is laid on")
         if len({stage.name for stage in self.stage}) < len(self.stage):
             raise ValueError("two stages have the same name")
+        if self.peak_tflops < 0:
+            raise ValueError(f"peak_tflops must not be negative, got {self.peak_tflops}")
         for decay in (self.ema_decay, *self.ema_also):
             if not 0 <= decay < 1:
                 raise ValueError(f"ema_decay and ema_also must be in [0, 1), got {decay}")

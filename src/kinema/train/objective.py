@@ -79,13 +79,20 @@ class Objective:
         self, network: Network, batch: Batch, clean: Float[Tensor, "b c t h w"], draws: Draws
     ) -> dict[str, Float[Tensor, " b"]]:
         """`loss` and its parts."""
+        output, noised = self.predict(network, batch, clean, draws)
+        return losses(self.process, output, noised)
+
+    def predict(
+        self, network: Network, batch: Batch, clean: Float[Tensor, "b c t h w"], draws: Draws
+    ) -> tuple[Tensor, NoisedLatents]:
+        """The network's output in float32, and what it was shown."""
         level = timestep(self.process, draws.index, draws.denoise_mask)
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             conditioning, base = self._told(network, batch, clean, draws)
             noised = self._noised(clean if base is None else clean - base, draws)
             predict = predictor(network, conditioning, once=True)
             output = predict(noised.latents, level, draws.denoise_mask)
-        return losses(self.process, output.float(), noised)
+        return output.float(), noised
 
     def _told(
         self, network: Network, batch: Batch, clean: Tensor, draws: Draws

@@ -12,7 +12,7 @@ import tomli_w
 import torch
 from torch import nn
 
-from kinema.checkpoint import fill_module, write_json
+from kinema.checkpoint import write_json
 from kinema.conventions import CONVENTIONS
 from kinema.dataset.buckets import Timed
 from kinema.dataset.plan import Plan, make_plan
@@ -25,7 +25,13 @@ from kinema.nn import Network, STDiT2, VideoUNet, VideoUNetConfig, build_network
 from kinema.nn.growing import begin_at_zero, fill_grown
 from kinema.train.adapting import PART, adapt, export_lora, with_lora
 from kinema.train.caching import Caches, open_caches
-from kinema.train.checkpoints import Checkpoint, Checkpoints, checkpoint_folders, latest_checkpoint
+from kinema.train.checkpoints import (
+    Checkpoint,
+    Checkpoints,
+    checkpoint_folders,
+    fill_from,
+    latest_checkpoint,
+)
 from kinema.train.config import TrainConfig
 from kinema.train.encoders import RunEncoders, check_lengths, run_encoders, trained_parts, with_encoders
 from kinema.train.parallel import World
@@ -92,7 +98,7 @@ class Run:
             self.model, trained_on=replace(self.model.trained_on, steps=checkpoint.step, samples=samples)
         )
         for name, part in self.learned.items():
-            fill_module(part, checkpoint.group(name), str(checkpoint.folder))
+            fill_from(part, checkpoint, name)
         encoders: Any = self.learned
         model = replace(model, **encoders)
         average = {name: checkpoint.group(average_group(name)) for name in self.state.average}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from kinema.diffusion.edm import EDMConfig
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.train.config import StageConfig, TrainConfig
-from kinema.train.optim import AdamWConfig, MuonConfig, OptimConfig
+from kinema.train.optim import AdamW8bitConfig, AdamWConfig, MuonConfig, OptimConfig
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def stage_config(config: TrainConfig, stage: StageConfig, number: int) -> TrainC
 def at_rate(optim: OptimConfig, lr: float) -> OptimConfig:
     """The same optimizer at another rate; Muon's AdamW keeps its proportion to it."""
     match optim:
-        case AdamWConfig():
+        case AdamWConfig() | AdamW8bitConfig():
             return replace(optim, lr=lr)
         case MuonConfig():
             return replace(optim, lr=lr, adamw=replace(optim.adamw, lr=optim.adamw.lr * lr / optim.lr))
