@@ -66,7 +66,8 @@ def launch(arguments: Sequence[str], processes: int, out: Path) -> None:
             ) from None
         except ChildFailedError as failed:
             rank, failure = _root(failed)
-            message = _message(failure.error_file_data)
+            # A killed process left no word; the launcher then has a placeholder.
+            message = _message(failure.error_file_data) if failure.exitcode > 0 else ""
             if failure.exitcode == _STOPPED:
                 raise Interrupted(message or f"stopped; go on with --resume --out {out}") from None
             raise _died(out, rank, failure.exitcode, message, oom=oom_kills() > kills) from None
