@@ -26,7 +26,7 @@ LAYERS = [
     {"model", "lora"},
     {"dataset", "denoiser"},
     {"train", "generate", "evaluate", "curate", "convert", "render"},
-    {"demo", "studio"},
+    {"demo", "studio", "caching", "ablate"},
     {"bench"},
     {"config"},
     {"cli"},
