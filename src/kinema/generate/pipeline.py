@@ -26,13 +26,12 @@ from kinema.errors import ConfigError
 from kinema.files import file_sha256, writable_folder
 from kinema.generate.conditioning import frames_in
 from kinema.generate.mask_strategy import prompt_schedule
-from kinema.generate.pictures import check_task, noise_on_pictures
+from kinema.generate.pictures import check_task, known_elevation, noise_on_pictures
 from kinema.generate.tasks import Animate, FromText, Interpolate, Plan, Request, Task, files_of, plan_of
 from kinema.generate.windows import Film, Settings, latents_hash, sample_windows
 from kinema.lora import merge_loras
 from kinema.model import Model, load_model, model_hash
 from kinema.motion import MOST_MOTION
-from kinema.nn import VideoUNet
 from kinema.progress import Progress
 from kinema.video.reader import probe
 from kinema.video.writer import write_image, write_video
@@ -351,18 +350,9 @@ def _settings(config: GenerateConfig, model: Model) -> Settings:
             shape=config.guidance_shape or "linear",
         ),
         motion=config.motion,
-        elevation=_known_elevation(config.elevation, model),
+        elevation=known_elevation(config.elevation, model),
         augmentation=noise_on_pictures(model, config.augmentation),
     )
-
-
-def _known_elevation(elevation: float | None, model: Model) -> float | None:
-    """The asked one, if the network was taught what that is."""
-    network = model.network
-    conditions = network.config.conditions if isinstance(network, VideoUNet) else ()
-    if elevation is not None and "elevation" not in {condition.name for condition in conditions}:
-        raise ConfigError("this model was not taught elevations; leave out --elevation")
-    return elevation
 
 
 def check_suffix(out: Path) -> None:
