@@ -60,6 +60,7 @@ def launch(arguments: Sequence[str], processes: int, out: Path) -> None:
             signals_to_handle="SIGTERM,SIGINT",
             shutdown_timeout=_GRACE_S,
         )
+        os.environ[LAUNCHED] = "1"
         try:
             with _told_by_launcher():
                 elastic_launch(config, sys.executable)("-m", "kinema", *arguments)
@@ -69,10 +70,13 @@ def launch(arguments: Sequence[str], processes: int, out: Path) -> None:
             ) from None
         except ChildFailedError as failed:
             rank, failure = _root(failed)
-            message = _message(failure.error_file_data)
+            # A killed process left no word; the launcher then has a placeholder.
+            message = _message(failure.error_file_data) if failure.exitcode > 0 else ""
             if failure.exitcode == _STOPPED:
                 raise Interrupted(message or f"stopped; go on with --resume --out {out}") from None
             raise _died(out, rank, failure.exitcode, message, oom=oom_kills() > kills) from None
+        finally:
+            del os.environ[LAUNCHED]
 
 
 @contextmanager
