@@ -85,8 +85,10 @@ def test_a_run_is_a_model_that_makes_video_and_moves_a_picture(
 
 
 def test_the_loss_falls(squares: Path, small_unet_run: TrainConfig, tmp_path: Path) -> None:
-    summary = train(replace(small_unet_run, steps=60, save_every=60), squares, tmp_path / "run")
-    assert summary["last_loss"] < 0.85 * summary["first_loss"]
+    """Means of twenty steps: under EDM the loss of one step is mostly that of the noise it drew."""
+    train(replace(small_unet_run, steps=200, save_every=200, optim=MuonConfig()), squares, tmp_path / "run")
+    losses = [row["loss"] for row in read_metrics(tmp_path / "run")]
+    assert sum(losses[-20:]) < 0.85 * sum(losses[:20])
 
 
 @pytest.mark.parametrize("process", [IDDPMConfig(learned_variance=False), RectifiedFlowConfig()])
