@@ -30,6 +30,8 @@ class STDiT2Config:
     `final_layer_published`: the last modulation of generated frames does not see the size of the picture,
     and given frames are modulated twice.
     `shared_position_scale`: the first element of a batch sets the scale of the positions for all.
+    `images_skip_time`: single frames leave the attention over time out, so that training on images first
+    costs less and leaves it the identity that it starts as.
     """
 
     depth: int = 28
@@ -47,6 +49,7 @@ class STDiT2Config:
     caption_drop: float = 0.1
     final_layer_published: bool = False
     shared_position_scale: bool = False
+    images_skip_time: bool = False
 
     def __post_init__(self) -> None:
         if self.hidden % 12:
@@ -105,6 +108,7 @@ class Block(nn.Module):
         width, heads = config.hidden, config.heads
         self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
         self.scale_shift_table_temporal = nn.Parameter(torch.randn(3, width) / width**0.5)
+        self.images_skip_time = config.images_skip_time
         self.attn = SelfAttention(width, heads, qk_norm=config.qk_norm, rope_first=config.rope_first)
         self.cross_attn = CrossAttention(width, heads)
         self.mlp = Mlp(width, int(width * config.mlp_ratio), width)
@@ -121,7 +125,8 @@ class Block(nn.Module):
         space = (self.scale_shift_table + modulations.space)[:, :, None].unbind(3)
         time = (self.scale_shift_table_temporal + modulations.time)[:, :, None].unbind(3)
         tokens = add_gated(tokens, space[2], self.attn(modulate(tokens, space[0], space[1]), None))
-        tokens = add_gated(tokens, time[2], self.attn_temp(modulate(tokens, time[0], time[1]), angles))
+        if tokens.shape[1] > 1 or not self.images_skip_time:
+            tokens = add_gated(tokens, time[2], self.attn_temp(modulate(tokens, time[0], time[1]), angles))
         tokens = tokens + self.cross_attn(tokens, keys_values, word_mask)
         return add_gated(tokens, space[5], self.mlp(modulate(tokens, space[3], space[4])))
 
