@@ -19,7 +19,14 @@ from torch.utils.checkpoint import checkpoint
 from kinema.nn import fused
 from kinema.nn.attention import Angles, CrossAttention, KeysValues, SelfAttention
 from kinema.nn.conditioning import Conditioning
-from kinema.nn.layers import Mlp, PatchEmbed, RotaryEmbedding, ScalarEmbedder, position_embedding
+from kinema.nn.layers import (
+    Mlp,
+    PatchEmbed,
+    RotaryEmbedding,
+    ScalarEmbedder,
+    place_angles,
+    position_embedding,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +39,10 @@ class STDiT2Config:
     `shared_position_scale`: the first element of a batch sets the scale of the positions for all.
     `images_skip_time`: single frames leave the attention over time out, so that training on images first
     costs less and leaves it the identity that it starts as.
+    `spatial_rope`: attention within a frame turns queries and keys by row and column, beside the positions
+    that are added to the tokens: a small network learns shapes sooner when a place is told relatively.
+    `modulate_by_caption`: the mean of the caption's words joins the timestep in what steers the blocks, beside
+    the attention to each word: it multiplies the tokens, where attention can only add to them.
     """
 
     depth: int = 28
@@ -50,12 +61,16 @@ class STDiT2Config:
     final_layer_published: bool = False
     shared_position_scale: bool = False
     images_skip_time: bool = False
+    spatial_rope: bool = False
+    modulate_by_caption: bool = False
 
     def __post_init__(self) -> None:
         if self.hidden % 12:
             raise ValueError(f"hidden must be a multiple of 12, got {self.hidden}")
         if self.hidden % self.heads or self.hidden // self.heads % 2:
             raise ValueError(f"hidden / heads must be an even number, got {self.hidden} / {self.heads}")
+        if self.spatial_rope and self.hidden // self.heads % 4:
+            raise ValueError(f"spatial_rope needs hidden / heads in fours, got {self.hidden} / {self.heads}")
         if not 0 <= self.caption_drop <= 1:
             raise ValueError(f"caption_drop must be in [0, 1], got {self.caption_drop}")
         if min(self.depth, self.in_channels, self.max_tokens, *self.patch_size) < 1:
@@ -121,10 +136,11 @@ class Block(nn.Module):
         angles: Angles,
         keys_values: KeysValues,
         word_mask: Bool[Tensor, "b 1 1 l"] | None,
+        places: Angles | None = None,
     ) -> Float[Tensor, "b t s d"]:
         space = (self.scale_shift_table + modulations.space)[:, :, None].unbind(3)
         time = (self.scale_shift_table_temporal + modulations.time)[:, :, None].unbind(3)
-        tokens = add_gated(tokens, space[2], self.attn(modulate(tokens, space[0], space[1]), None))
+        tokens = add_gated(tokens, space[2], self.attn(modulate(tokens, space[0], space[1]), None, places))
         if tokens.shape[1] > 1 or not self.images_skip_time:
             tokens = add_gated(tokens, time[2], self.attn_temp(modulate(tokens, time[0], time[1]), angles))
         tokens = tokens + self.cross_attn(tokens, keys_values, word_mask)
@@ -176,6 +192,8 @@ class STDiT2(nn.Module):
         self.ar_embedder = ScalarEmbedder(width // 3)
         self.fl_embedder = ScalarEmbedder(width)
         self.fps_embedder = ScalarEmbedder(width)
+        if config.modulate_by_caption:
+            self.caption_pool = nn.Linear(width, width)
         initialise(self)
 
     def forward(
@@ -195,14 +213,14 @@ class STDiT2(nn.Module):
         modulations = self.modulations(timestep, conditioning, self._patch_mask(denoise_mask))
         tokens = self.x_embedder(latents.to(self.x_embedder.proj.weight.dtype))
         tokens = tokens + self.positions(latents, conditioning)[:, None].to(tokens.dtype)
-        angles = self.rope(tokens.shape[1])
+        angles, places = self.rope(tokens.shape[1]), self._places(latents)
         for block, keys_values in zip(self._blocks(), text, strict=True):
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(
-                    block, tokens, modulations, angles, keys_values, word_mask, use_reentrant=False
+                    block, tokens, modulations, angles, keys_values, word_mask, places, use_reentrant=False
                 )
             else:
-                tokens = block(tokens, modulations, angles, keys_values, word_mask)
+                tokens = block(tokens, modulations, angles, keys_values, word_mask, places)
         return self._unpatchify(self.final_layer(tokens, modulations), latents).float()
 
     def text_keys_values(self, tokens: Float[Tensor, "b l c"]) -> list[KeysValues]:
@@ -226,6 +244,9 @@ class STDiT2(nn.Module):
         """Time and the facts of the clip; selected per frame here, once, instead of in every block."""
         size = self._size_embedding(conditioning)
         pace = self.fl_embedder(conditioning.frames) + self.fps_embedder(conditioning.fps)
+        if self.config.modulate_by_caption:
+            gist = self._gist(conditioning)
+            size, pace = size + gist, pace + gist
 
         def at(time: Tensor, final_size: Tensor | None) -> Modulations:
             vector = self.t_embedder(time)
@@ -246,6 +267,17 @@ class STDiT2(nn.Module):
             return Modulations(space, time, noised.final, given.final, denoise_mask)
         return Modulations(space, time, torch.where(where, noised.final, given.final))
 
+    def _gist(self, conditioning: Conditioning) -> Float[Tensor, "b d"]:
+        """The mean of the caption's words."""
+        words = self.y_embedder(conditioning.tokens)
+        if conditioning.token_mask is None:
+            mean = words.mean(1)
+        else:
+            share = conditioning.token_mask.to(words.dtype)[..., None]
+            mean = (words * share).sum(1) / share.sum(1).clamp_min(1)
+        gist: Tensor = self.caption_pool(mean)
+        return gist
+
     def _size_embedding(self, conditioning: Conditioning) -> Float[Tensor, "b d"]:
         parts = [
             self.csize_embedder(conditioning.height),
@@ -263,6 +295,13 @@ class STDiT2(nn.Module):
         scale = (conditioning.height.float() * conditioning.width.float()).sqrt() / self.config.input_sq_size
         scale = scale[:1] if self.config.shared_position_scale else scale
         return position_embedding(scale, rows, columns, self.config.hidden)
+
+    def _places(self, latents: Float[Tensor, "b c t h w"]) -> Angles | None:
+        if not self.config.spatial_rope:
+            return None
+        _, ph, pw = self.config.patch_size
+        rows, columns = -(-latents.shape[3] // ph), -(-latents.shape[4] // pw)
+        return place_angles(rows, columns, self.config.hidden // self.config.heads, latents.device)
 
     def _patch_mask(self, denoise_mask: Bool[Tensor, "b t"] | None) -> Bool[Tensor, "b n"] | None:
         """A patch that spans several frames is generated if one of them is."""

@@ -8,15 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import permutations
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from kinema.world.camera_seen import seen_camera
-from kinema.world.looking import Blob, Track, follow
+from kinema.world.looking import Blob, Track, blobs, follow
 from kinema.world.outlines import SYMMETRY, templates
-from kinema.world.render import hole
+from kinema.world.render import render
 from kinema.world.scene import FPS, RADII, Camera, Colour, Extent, Motion, Place, Scene, Shape, Thing
 
 _STILL, _MOVED = 0.06, 0.1
@@ -136,16 +137,12 @@ def _seen(track: Track) -> Seen:
     )
 
 
+@cache
 def _fill(shape: Shape) -> float:
-    """Radius of the disc of equal area, in shares of the circle around the shape."""
-    areas = {
-        Shape.CIRCLE: math.pi,
-        Shape.RING: math.pi * (1 - hole(Shape.RING) ** 2),
-        Shape.SQUARE: 2.0,
-        Shape.TRIANGLE: 3 * math.sqrt(3) / 4,
-        Shape.STAR: 5 * 0.42 * math.sin(math.pi / 5),
-    }
-    return math.sqrt(areas[shape] / math.pi)
+    """Radius of the disc of equal area, in shares of the circle around the shape, as it is drawn."""
+    thing = Thing(shape=shape, colour=Colour.WHITE, radius=0.18)
+    frame = render(Scene(things=(thing,), frames=1))[0]
+    return blobs(frame)[0].radius / thing.radius
 
 
 def _shape(found: Sequence[Blob]) -> Shape:
@@ -201,7 +198,9 @@ def _is_round(path: Float[np.ndarray, "t 2"]) -> bool:
     radius = math.sqrt(max(rest + x * x + y * y, 0))
     away = path - (x, y)
     error = np.abs(np.hypot(*away.T) - radius).mean()
-    turned = abs(float(np.unwrap(np.arctan2(away[:, 1], away[:, 0]))[-1] - np.arctan2(away[0, 1], away[0, 0])))
+    turned = abs(
+        float(np.unwrap(np.arctan2(away[:, 1], away[:, 0]))[-1] - np.arctan2(away[0, 1], away[0, 0]))
+    )
     return bool(0.08 < radius < 0.4 and error < 0.035 and turned > 1.5)
 
 

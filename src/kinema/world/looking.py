@@ -97,7 +97,7 @@ def _blob(
     if cover.sum() < 1:
         return None
     x, y, _ = moments(cover)
-    radius = float(np.sqrt(cover.sum() / np.pi)) / side
+    radius = float(np.sqrt(max(1, (cover > 0.5).sum()) / np.pi)) / side
     return Blob(colour, (x + 0.5) / side, (y + 0.5) / side, radius, likeness(cover))
 
 

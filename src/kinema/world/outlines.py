@@ -87,4 +87,3 @@ def _drawn(shape: Shape, angle: float) -> Float[np.ndarray, "h w"]:
         cv2.circle(picture, (side // 2, side // 2), round(inner * radius), 0, -1, cv2.LINE_AA)
     soft = cv2.GaussianBlur(picture.astype(np.float32) / 255, (0, 0), 70 / 12 * 0.5)
     return soft
-
