@@ -103,6 +103,19 @@ def small_run() -> TrainConfig:
 
 
 @pytest.fixture(scope="session")
+def small_unet_run(small_run: TrainConfig) -> TrainConfig:
+    """The same with a video UNet under EDM."""
+    from dataclasses import replace
+
+    from kinema.diffusion.edm import EDMConfig
+    from kinema.nn import VideoUNetConfig
+    from kinema.train.optim import AdamWConfig
+
+    network = VideoUNetConfig(channels=(32,), heads=(1,), attention=(True,), layers=1, caption_drop=0.3)
+    return replace(small_run, network=network, process=EDMConfig(), optim=AdamWConfig(lr=1e-3))
+
+
+@pytest.fixture(scope="session")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two small videos of a square that moves, captioned by their names."""
     from kinema.video.writer import write_video

@@ -24,6 +24,7 @@ from kinema.checkpoint import (
     write_tensors,
 )
 from kinema.conventions import CONVENTIONS, Conventions, Preset
+from kinema.diffusion.edm import EDMConfig
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.processes import Process
 from kinema.diffusion.rectified_flow import RectifiedFlowConfig
@@ -31,7 +32,7 @@ from kinema.encoders.folder import open_autoencoder, open_text_encoder, store_au
 from kinema.encoders.protocols import Autoencoder, TextEncoder
 from kinema.errors import CheckpointError
 from kinema.files import write_text
-from kinema.nn import STDiT2, STDiT2Config, build_network
+from kinema.nn import Network, NetworkConfig, STDiT2Config, VideoUNetConfig, build_network
 
 _MODEL, _NETWORK, _AVERAGE, _VAE, _TEXT = "model.toml", "network", "ema", "vae", "text_encoder"
 _CONFIG, _TENSORS = "config.json", "model.safetensors"
@@ -64,7 +65,7 @@ class TrainedOn:
 class Model:
     """Ready to denoise; modules are where `to` put them."""
 
-    network: STDiT2
+    network: Network
     process: Process
     autoencoder: Autoencoder
     text_encoder: TextEncoder
@@ -103,11 +104,11 @@ def save_model(folder: Path, model: Model, average: Mapping[str, Mapping[str, Te
 
 def write_description(folder: Path, model: Model) -> None:
     """Everything of a model folder but the weights of the network; its tensors may be on the meta device."""
-    write_json(folder / _NETWORK / _CONFIG, {"kind": "stdit2", **as_record(model.network.config)})
+    write_json(folder / _NETWORK / _CONFIG, as_record(model.network.config))
     record = {
         "kinema": __version__,
         "preset": model.preset,
-        "network": {"kind": "stdit2", "folder": _NETWORK},
+        "network": {"kind": model.network.config.kind, "folder": _NETWORK},
         "process": as_record(model.process),
         "autoencoder": store_autoencoder(folder, _VAE, model.autoencoder),
         "text_encoder": store_text_encoder(folder, _TEXT, model.text_encoder),
@@ -163,7 +164,7 @@ def _fill(folder: Path, network: Path, model: Model, ema: bool) -> None:
         fill_module(model.text_encoder, read_tensors(text), str(text))
 
 
-def network_config(folder: Path) -> STDiT2Config:
+def network_config(folder: Path) -> NetworkConfig:
     """The config of a model folder's network."""
     return _network_config(folder / _read_record(folder)["network"]["folder"] / _CONFIG)
 
@@ -181,17 +182,23 @@ def _process(record: Mapping[str, Any], source: str) -> Process:
             return from_record(IDDPMConfig, record, source)
         case "rectified-flow":
             return from_record(RectifiedFlowConfig, record, source)
+        case "edm":
+            return from_record(EDMConfig, record, source)
         case kind:
-            raise CheckpointError(f"{source}: unknown process kind {kind!r}; known are iddpm, rectified-flow")
+            raise CheckpointError(
+                f"{source}: unknown process kind {kind!r}; known are iddpm, rectified-flow, edm"
+            )
 
 
-def _network_config(path: Path) -> STDiT2Config:
+def _network_config(path: Path) -> NetworkConfig:
     record = read_json(path)
-    match record.pop("kind", ""):
+    match record.get("kind", ""):
         case "stdit2":
             return from_record(STDiT2Config, record, str(path))
+        case "video-unet":
+            return from_record(VideoUNetConfig, record, str(path))
         case kind:
-            raise CheckpointError(f"{path}: unknown network kind {kind!r}; known are stdit2")
+            raise CheckpointError(f"{path}: unknown network kind {kind!r}; known are stdit2, video-unet")
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from kinema.diffusion.edm import (
     EDMConfig,
     adapting,
+    add_noise,
     denoiser,
     draw_sigma,
-    edm_loss,
-    for_resolution,
+    frame_sigma,
     image_timestep,
     loss_weight,
+    losses,
+    shift,
+    told,
     velocity,
 )
 from kinema.diffusion.karras import image_model_sigmas
@@ -35,12 +36,33 @@ def zero(latents, _):
     return torch.zeros_like(latents)
 
 
+def edm_loss(network, config, clean, noise, sigma, mask=None):
+    """As training computes it."""
+    noised = add_noise(config, clean, noise, sigma, mask)
+    output = network(noised.latents, told(config, frame_sigma(sigma, clean.shape[2], mask)))
+    return losses(config, output, noised)["loss"]
+
+
 def test_the_loss_is_the_plain_error_of_the_velocity_unreduced():
     clean, noise = pair()
     sigma = torch.tensor([0.1, 1.0, 30.0])
-    losses = edm_loss(zero, EDMConfig(), clean, noise, sigma)
+    found = edm_loss(zero, EDMConfig(), clean, noise, sigma)
     expected = (velocity(clean, noise, sigma) ** 2).mean(dim=(1, 2, 3, 4))
-    torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_loss_is_the_weighted_error_of_the_clean_estimate():
+    clean, noise = pair()
+    sigma = torch.tensor([0.1, 1.0, 30.0])
+    for config in (EDMConfig(), EDMConfig(prediction="edm", sigma_data=0.5), EDMConfig(prediction="noise")):
+        guess = torch.randn(clean.shape, generator=seeded(2))
+        latents = clean + sigma[:, None, None, None, None] * noise
+        estimate = denoiser(lambda *_, guess=guess: guess, config)(
+            latents, sigma[:, None].expand(-1, 4)
+        ).clean
+        weighted = loss_weight(config, sigma) * (estimate - clean).square().mean(dim=(1, 2, 3, 4))
+        found = edm_loss(lambda *_, guess=guess: guess, config, clean, noise, sigma)
+        torch.testing.assert_close(found, weighted, rtol=1e-3, atol=1e-4)
 
 
 def test_a_network_that_knows_the_velocity_has_no_loss_and_denoises():
@@ -77,20 +99,20 @@ def test_given_frames_stay_clean_are_told_so_and_do_not_count():
         return torch.zeros_like(latents)
 
     config = EDMConfig()
-    losses = edm_loss(network, config, clean, noise, sigma, mask)
+    found = edm_loss(network, config, clean, noise, sigma, mask)
     latents, c_noise = calls[0]
     torch.testing.assert_close(latents[0, :, 0], clean[0, :, 0], rtol=1e-5, atol=0)
     lowest = 0.25 * torch.tensor(config.sigma_min).log()
     assert torch.equal(c_noise[0] == lowest, ~mask[0])
     per_frame = (velocity(clean, noise, sigma) ** 2).mean(dim=(1, 3, 4))
     expected = torch.stack([per_frame[0, 1:3].mean(), per_frame[1].mean()])
-    torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_clip_with_nothing_to_generate_has_loss_zero():
     clean, noise = pair(batch=1)
-    losses = edm_loss(zero, EDMConfig(), clean, noise, torch.ones(1), torch.zeros(1, 4, dtype=torch.bool))
-    assert losses.tolist() == [0.0]
+    found = edm_loss(zero, EDMConfig(), clean, noise, torch.ones(1), torch.zeros(1, 4, dtype=torch.bool))
+    assert found.tolist() == [0.0]
 
 
 def test_per_frame_sigmas_weigh_each_frame_by_its_own():
@@ -110,22 +132,22 @@ def test_given_frames_come_back_bit_for_bit():
 
 
 def test_more_pixels_more_noise():
-    base = EDMConfig(p_mean=-1.2)
-    doubled = for_resolution(base, (256, 384), (512, 768))
-    assert doubled.p_mean == pytest.approx(-1.2 + 0.693147, abs=1e-5)
-    assert for_resolution(doubled, (512, 768), (256, 384)).p_mean == pytest.approx(base.p_mean)
-    assert replace(doubled, p_mean=base.p_mean) == base
+    base = EDMConfig(base_area=32 * 48)
+    small, large = (draw_sigma(base, area, seeded(0)).log() for area in (32 * 48, 64 * 96))
+    assert (large - small).item() == pytest.approx(0.693147, abs=1e-5)
+    assert torch.equal(draw_sigma(EDMConfig(), 64 * 96, seeded(0)).log(), small)
 
 
 def test_averaging_down_leaves_the_trained_noise():
-    """What for_resolution rests on: 2x2 means of noise at the doubled sigma are noise at the old one."""
-    shift = for_resolution(EDMConfig(), (32, 32), (64, 64)).p_mean - EDMConfig().p_mean
-    noise = torch.randn(1, 1, 512, 512, generator=seeded(0)) * torch.tensor(shift).exp()
+    """What the shift rests on: 2x2 means of noise at the doubled sigma are noise at the old one."""
+    rise = shift(EDMConfig(base_area=32 * 32), 64 * 64)
+    noise = torch.randn(1, 1, 512, 512, generator=seeded(0)) * torch.tensor(rise).exp()
     assert torch.nn.functional.avg_pool2d(noise, 2).std().item() == pytest.approx(1.0, rel=0.01)
 
 
 def test_drawn_sigmas_are_log_normal():
-    logs = draw_sigma(EDMConfig(p_mean=0.7, p_std=1.6), 20_000, seeded(0)).log()
+    config, generator = EDMConfig(p_mean=0.7, p_std=1.6), seeded(0)
+    logs = torch.stack([draw_sigma(config, 1, generator) for _ in range(8000)]).log()
     assert logs.mean().item() == pytest.approx(0.7, abs=0.05)
     assert logs.std().item() == pytest.approx(1.6, rel=0.03)
 

@@ -49,7 +49,7 @@ def test_the_seam_agrees_with_the_tables(space):
     sigma = full.sigma[INDEX][:, None].expand(-1, 5)
     seam = noised.latents * full.sqrt_recip_alphas_cumprod[INDEX].reshape(-1, 1, 1, 1, 1)
     torch.testing.assert_close(network_latents(seam, sigma), noised.latents, rtol=1e-4, atol=1e-4)
-    assert torch.equal(timestep_from_sigma(full, sigma), INDEX)
+    assert torch.equal(timestep_from_sigma(full, sigma), INDEX[:, None].expand(-1, 5))
     output = torch.cat([perfect(space, full, clean, noise), torch.zeros_like(noise)], dim=1)
     denoised = denoised_from_output(config, output, seam, sigma)
     torch.testing.assert_close(denoised.clean, clean, rtol=1e-3, atol=1e-3)
@@ -124,7 +124,7 @@ def test_respacing_keeps_the_ends_and_the_noise_levels(steps):
     assert steps == 1 or spaced.timestep_map[0] == 0
     torch.testing.assert_close(spaced.sigma, full.sigma[spaced.timestep_map], rtol=1e-3, atol=1e-5)
     found = timestep_from_sigma(full, spaced.sigma[:, None])
-    assert torch.equal(found, spaced.timestep_map)
+    assert torch.equal(found[:, 0], spaced.timestep_map)
     assert all(torch.isfinite(value).all() for value in vars(spaced).values())
 
 

@@ -5,12 +5,14 @@ import torch
 from torch import nn
 
 from kinema.diffusion import speed
+from kinema.diffusion.edm import EDMConfig, velocity
 from kinema.diffusion.iddpm import IDDPMConfig, tables
 from kinema.diffusion.processes import (
     add_noise,
     denoised,
     draw_index,
     losses,
+    most_steps,
     noise_share,
     sampling_sigmas,
     timestep,
@@ -20,7 +22,18 @@ from kinema.diffusion.rectified_flow import RectifiedFlowConfig, draw_time, shif
 from kinema.diffusion.samplers_ode import sample_euler
 
 FLOW, DISCRETE = RectifiedFlowConfig(), IDDPMConfig(learned_variance=False, prediction="velocity")
-PROCESSES = pytest.mark.parametrize("process", [FLOW, DISCRETE])
+CONTINUOUS = EDMConfig()
+PROCESSES = pytest.mark.parametrize("process", [FLOW, DISCRETE, CONTINUOUS])
+
+
+def sigma_of(process, index):
+    match process:
+        case RectifiedFlowConfig():
+            return index / (1 - index)
+        case IDDPMConfig():
+            return tables(process).sigma[index]
+        case EDMConfig():
+            return index
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -34,32 +47,44 @@ def normal(seed: int, batch: int = 2) -> torch.Tensor:
 @PROCESSES
 def test_training_and_sampling_tell_the_network_the_same(process):
     clean, noise, mask = normal(0), normal(1), torch.tensor([[False, True, True]] * 2)
-    index = torch.stack([draw_index(process, 12, seeded(seed)) for seed in (3, 4)])
+    index = torch.stack([draw_index(process, (3, 2, 2), seeded(seed)) for seed in (3, 4)])
     noised = add_noise(process, clean, noise, index, mask)
-    share = noise_share(process, index)
-    sigma = share / (1 - share) if process is FLOW else tables(DISCRETE).sigma[index]
-    sigma = sigma[:, None] * mask
+    sigma = sigma_of(process, index)[:, None] * mask
     latents, step = told(process, clean + sigma[:, None, :, None, None] * noise, sigma)
     torch.testing.assert_close(latents, noised.latents, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(step, timestep(process, index), rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(step, timestep(process, index, mask), rtol=1e-4, atol=1e-2)
     assert torch.equal(noised.latents[:, :, 0], clean[:, :, 0])
 
 
 @PROCESSES
 def test_the_perfect_output_has_no_loss_and_gives_the_clean_latents(process):
     clean, noise = normal(0), normal(1)
-    index = torch.stack([draw_index(process, 12, seeded(seed)) for seed in (3, 4)])
+    index = torch.stack([draw_index(process, (3, 2, 2), seeded(seed)) for seed in (3, 4)])
     noised = add_noise(process, clean, noise, index)
-    if process is FLOW:
-        output, sigma = noise - clean, index / (1 - index)
-    else:
-        alpha = tables(DISCRETE).alphas_cumprod[index][:, None, None, None, None]
-        output, sigma = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean, tables(DISCRETE).sigma[index]
+    sigma = sigma_of(process, index)
+    output = noise - clean if process is FLOW else velocity(clean, noise, sigma)
     assert losses(process, output, noised)["loss"].max() < 1e-9
     assert losses(process, output + 1, noised)["loss"].min() > 0.1
     sigma = sigma[:, None].expand(2, 3)
     estimate = denoised(process, output, clean + sigma[:, None, :, None, None] * noise, sigma)
     torch.testing.assert_close(estimate.clean, clean, rtol=1e-3, atol=1e-3)
+
+
+@PROCESSES
+def test_the_place_in_the_noise_range_is_a_share_of_the_draws(process):
+    draws = torch.stack([draw_index(process, (3, 2, 2), seeded(seed)) for seed in range(400)])
+    shares = noise_share(process, draws)
+    assert shares.min() >= 0
+    assert shares.max() <= 1
+    assert shares.mean().item() == pytest.approx(0.5, abs=0.05)
+    assert (noise_share(process, draws.sort().values).diff() >= 0).all()
+
+
+def test_continuous_sigma_has_any_number_of_steps():
+    assert most_steps(CONTINUOUS) is None
+    assert most_steps(DISCRETE) == 1000
+    sigmas = sampling_sigmas(CONTINUOUS, 2000)
+    assert (sigmas[0].item(), sigmas[-1].item()) == pytest.approx((700, 0))
 
 
 def test_flow_times_are_logit_normal_and_shifted():
@@ -124,7 +149,9 @@ def test_a_small_network_learns_a_flow_to_two_points():
         noise = torch.randn(clean.shape, generator=generator)
         time = torch.sigmoid(torch.randn(512, generator=generator))
         noised = add_noise(FLOW, clean, noise, time)
-        loss = losses(FLOW, predict(noised.latents, timestep(FLOW, time)), noised)["loss"].mean()
+        loss = losses(FLOW, predict(noised.latents, timestep(FLOW, time, torch.ones(512, 1))[:, 0]), noised)[
+            "loss"
+        ].mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -132,7 +159,7 @@ def test_a_small_network_learns_a_flow_to_two_points():
     @torch.no_grad()
     def denoise(latents, sigma):
         scaled, step = told(FLOW, latents, sigma)
-        return denoised(FLOW, predict(scaled, step), latents, sigma)
+        return denoised(FLOW, predict(scaled, step[:, 0]), latents, sigma)
 
     samples = sample_euler(
         denoise, torch.randn(500, 1, 1, 1, 1, generator=generator), sampling_sigmas(FLOW, 40)

@@ -100,6 +100,19 @@ def test_csv_with_optional_columns_blank_lines_and_a_byte_order_mark(tmp_path: P
     assert (second.model_a, second.axis, second.vote_id) == ("y", "overall", "line-4")
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_other_delimiters_and_spellings_of_an_outcome(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "votes.csv"
+    rows = (
+        ("model_a", "model_b", "Outcome"),
+        ("x", "y", "Both bad"),
+        ("x", "y", "BOTH-BAD"),
+        ("x", "y", "A"),
+    )
+    path.write_text("".join(delimiter.join(row) + "\r\n" for row in rows))
+    assert [item.outcome for item in read_votes(path)] == ["both_bad", "both_bad", "a"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -76,7 +76,8 @@ def test_images_give_the_temporal_layers_gradient_zero_not_none():
 
 @pytest.mark.parametrize("image_only", [None, torch.tensor([True, False]), torch.tensor([True, True])])
 def test_gradient_checkpointing_changes_no_gradient(image_only):
-    plain, saving = build(), build(replace(SMALL, gradient_checkpointing=True))
+    plain, saving = build(), build()
+    saving.gradient_checkpointing = True
     latents, c_noise, conditioning = inputs()
     conditioning = replace(conditioning, image_only=image_only)
     for network in (plain, saving):
@@ -87,7 +88,8 @@ def test_gradient_checkpointing_changes_no_gradient(image_only):
 
 
 def test_gradient_checkpointing_computes_every_block_again(monkeypatch):
-    network = build(replace(SMALL, gradient_checkpointing=True))
+    network = build()
+    network.gradient_checkpointing = True
     calls = dict.fromkeys((unet_blocks.SpatialBlock, unet_blocks.TemporalBlock), 0)
     for block in calls:
         forward = block.forward

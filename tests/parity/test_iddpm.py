@@ -173,7 +173,7 @@ def test_guided_sampling_through_the_seam(loop):
 
         def denoise(latents, sigma, pair=pair, facts=facts):
             latents, sigma = latents.repeat(2, 1, 1, 1, 1), sigma.repeat(2, 1)
-            output = network(network_latents(latents, sigma), timestep_from_sigma(full, sigma), pair)
+            output = network(network_latents(latents, sigma), timestep_from_sigma(full, sigma)[:, 0], pair)
             halves = split_pair(denoised_from_output(CONFIG, output, latents, sigma))
             return guide(*halves, facts["cfg_scale"], facts["cfg_channel"])
 

@@ -91,6 +91,8 @@ def convert_open_sora(path: Path, out: Path, config: OpenSoraConfig) -> dict[str
 def export_open_sora(model_folder: Path, out: Path, *, ema: bool = True) -> dict[str, Any]:
     """Write a model's network as config.json and model.safetensors, as Open-Sora 1.1 reads them."""
     config = network_config(model_folder)
+    if not isinstance(config, STDiT2Config):
+        raise CheckpointError(f"{model_folder} holds a {config.kind}; Open-Sora's layout is for stdit2")
     record = public_record(config)
     averaged = model_folder / "ema" / "network.safetensors"
     file = averaged if ema and averaged.is_file() else model_folder / "network" / TENSORS

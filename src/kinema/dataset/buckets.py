@@ -205,6 +205,25 @@ def timed_candidates(
     return videos, stills if bucketing.video_as_image > 0 else ()
 
 
+def reachable(shape: ClipShape, table: RuleTable, bucketing: Bucketing) -> list[Placed]:
+    """Every rule that may take a clip of this shape in some epoch, in the order in which it tries them."""
+    match bucketing:
+        case Timed():
+            lists = timed_candidates(shape, table, bucketing)
+        case Published():
+            placed = _published_candidates(shape, table, bucketing.frame_interval)
+            lists = tuple(one for one in placed if one.rule.keep_prob > 0), ()
+    return [placed for candidates in lists for placed in _until_certain(candidates)]
+
+
+def _until_certain(candidates: tuple[Placed, ...]) -> Iterator[Placed]:
+    """A rule that always keeps a clip leaves none to the next."""
+    for placed in candidates:
+        yield placed
+        if placed.rule.keep_prob == 1:
+            return
+
+
 def published_row_seed(table: RuleTable, *, seed: int, epoch: int, row: int) -> int:
     """What seeds the draws of the dataset's row `row` in an epoch."""
     return seed + epoch + row * table.bucket_count

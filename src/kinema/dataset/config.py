@@ -26,6 +26,9 @@ class DataConfig:
     `image_fps` is the rate that the network is told for an image. `cache_mb` keeps decoded clips
     of small datasets in memory; `workers` threads read ahead by `prefetch` batches. Neither changes
     what a batch holds.
+
+    `windows` is how many windows in time a clip has: 0 takes any, n one of n, evenly spread (1 is
+    the middle). Latents are only cached of a number of windows.
     """
 
     buckets: tuple[BucketRule, ...] = field(default_factory=_default_buckets)
@@ -35,6 +38,7 @@ class DataConfig:
     seed: int = 42
     image_fps: float = 120.0
     flip: bool = False
+    windows: int = 0
     caption_weights: Mapping[str, float] = field(default_factory=_default_caption_weights)
     cache_mb: int = 512
     workers: int = 2
@@ -48,7 +52,7 @@ class DataConfig:
         for name in ("batch_size", "batch_multiplier", "image_fps", "prefetch"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("cache_mb", "workers"):
+        for name in ("cache_mb", "workers", "windows"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if any(weight < 0 for weight in self.caption_weights.values()):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Lock
@@ -16,11 +17,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from kinema.dataset.config import DataConfig
+from kinema.dataset.latents import StoredEncodings, latents_key
 from kinema.dataset.sampler import build_schedule
 from kinema.dataset.schedule import PlannedBatch, Sample, Schedule
 from kinema.dataset.store import kept_clips, source_file
 from kinema.dataset.streams import stream
-from kinema.dataset.windows import draw_window, grid_size, grid_times
+from kinema.dataset.windows import Window, draw_window, grid_size, grid_times
+from kinema.encoders.protocols import EncodedText
 from kinema.errors import DatasetError, DecodeError
 from kinema.manifest import Clip
 from kinema.shapes import Bucket, Size
@@ -32,6 +35,9 @@ from kinema.video.transforms import cover, resize_crop, to_video
 class Batch:
     """One rank's share of a step. `seeds` root all that is random about each clip in this step; a clip
     that is in the batch twice has two seeds, and another world size gives the same ones.
+
+    `moments` (what latents are drawn from) and `text` are there when they were read from a cache; `video`
+    then holds no frames. `keys` name the clips' latents in a cache.
     """
 
     video: Float[Tensor, "b c t h w"]
@@ -42,26 +48,38 @@ class Batch:
     step: int
     epoch: int
     seeds: list[int]
+    keys: tuple[str, ...] = ()
+    moments: Float[Tensor, "b c2 t2 h2 w2"] | None = None
+    text: EncodedText | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         return replace(
             self,
             video=self.video.to(device, non_blocking=True),
             fps=self.fps.to(device, non_blocking=True),
+            moments=None if self.moments is None else self.moments.to(device, non_blocking=True),
+            text=None if self.text is None else EncodedText(*(part.to(device) for part in self.text)),
         )
 
 
-def iterate_batches(
-    dataset: Path, config: DataConfig, start_step: int = 0, rank: int = 0, world: int = 1
+def iterate_batches(  # noqa: PLR0913 - where, how, which place, and what need not be read
+    dataset: Path,
+    config: DataConfig,
+    start_step: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    *,
+    stored: StoredEncodings | None = None,
 ) -> Generator[Batch, None, None]:
     """Batches from `start_step` on, without end; `close()` ends the threads that read ahead.
 
-    Raises `DatasetError` when nothing can be trained on, and, when it gets there, for a clip that cannot be
-    read.
+    What `stored` holds is read instead of decoded. Raises `DatasetError` when nothing can be trained on, and,
+    when it gets there, for a clip that cannot be read.
     """
     schedule = build_schedule(kept_clips(dataset), config)
     schedule.batch(start_step, rank, world)
-    return _read_ahead(ClipReader(dataset, config, schedule), schedule, config, (start_step, rank, world))
+    reader = ClipReader(dataset, config, schedule, stored or StoredEncodings())
+    return _read_ahead(reader, schedule, config, (start_step, rank, world))
 
 
 def _read_ahead(
@@ -71,47 +89,66 @@ def _read_ahead(
     planned = (schedule.batch(step, rank, world) for step in count(start_step))
     if config.workers == 0:
         for batch in planned:
-            yield _collate(batch, [reader.read(sample, batch.bucket) for sample in batch.samples])
+            yield _collate(batch, [read() for read in reader.reads(batch)], reader)
         return
     pool = ThreadPoolExecutor(config.workers, thread_name_prefix="kinema-loader")
     try:
         waiting: deque[tuple[PlannedBatch, list[Future[Item]]]] = deque()
         for batch in planned:
-            items = [pool.submit(reader.read, sample, batch.bucket) for sample in batch.samples]
-            waiting.append((batch, items))
+            waiting.append((batch, [pool.submit(read) for read in reader.reads(batch)]))
             if len(waiting) > config.prefetch:
                 ready, futures = waiting.popleft()
-                yield _collate(ready, [future.result() for future in futures])
+                yield _collate(ready, [future.result() for future in futures], reader)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a sample's seed decides: nothing was read yet."""
+
+    caption: str
+    window: Window
+    flipped: bool
+    key: str
+
+
 @dataclass(frozen=True)
 class Item:
-    """One clip as the network sees it."""
+    """One clip as the network sees it: its frames, or what a cache holds of them."""
 
-    frames: UInt8[np.ndarray, "t h w c"]
-    caption: str
-    fps: float
+    choice: Choice
+    frames: UInt8[np.ndarray, "t h w c"] | None = None
+    moments: Float[Tensor, "c2 t2 h2 w2"] | None = None
 
 
-def _collate(batch: PlannedBatch, items: list[Item]) -> Batch:
+def _collate(batch: PlannedBatch, items: list[Item], reader: ClipReader) -> Batch:
+    frames = [to_video(item.frames) for item in items if item.frames is not None]
+    moments = [item.moments for item in items if item.moments is not None]
+    size = batch.bucket.size
+    captions = [item.choice.caption for item in items]
     return Batch(
-        video=torch.stack([to_video(item.frames) for item in items]),
-        captions=[item.caption for item in items],
-        fps=torch.tensor([item.fps for item in items], dtype=torch.float32),
+        video=torch.stack(frames) if frames else torch.empty(len(items), 3, 0, size.height, size.width),
+        captions=captions,
+        fps=torch.tensor([item.choice.window.fps for item in items], dtype=torch.float32),
         bucket=batch.bucket,
         clip_ids=[sample.clip.clip_id for sample in batch.samples],
         step=batch.step,
         epoch=batch.epoch,
         seeds=[sample.seed for sample in batch.samples],
+        keys=tuple(item.choice.key for item in items),
+        moments=torch.stack(moments) if moments else None,
+        text=reader.stored.text_of(captions),
     )
 
 
 class ClipReader:
     """Reads samples; keeps decoded clips when those of the whole dataset fit in the config's `cache_mb`."""
 
-    def __init__(self, dataset: Path, config: DataConfig, schedule: Schedule) -> None:
+    def __init__(
+        self, dataset: Path, config: DataConfig, schedule: Schedule, stored: StoredEncodings
+    ) -> None:
+        self.stored = stored
         self._dataset = dataset
         self._config = config
         self._cached: dict[tuple[str, Size], UInt8[np.ndarray, "t h w c"]] = {}
@@ -125,14 +162,31 @@ class ClipReader:
         )
         self._caches = needed <= self._free_bytes
 
-    def read(self, sample: Sample, bucket: Bucket) -> Item:
+    def reads(self, batch: PlannedBatch) -> list[Callable[[], Item]]:
+        """What reads each sample: from the cache where it holds the whole batch, else from the footage."""
+        choices = [self.choose(sample, batch.bucket) for sample in batch.samples]
+        if self.stored.holds([choice.key for choice in choices]):
+            return [partial(self._from_cache, choice) for choice in choices]
+        return [
+            partial(self._from_footage, sample.clip, choice, batch.bucket.size)
+            for sample, choice in zip(batch.samples, choices, strict=True)
+        ]
+
+    def choose(self, sample: Sample, bucket: Bucket) -> Choice:
         """Caption, window and flip are drawn from the sample's seed, in this order."""
         generator = stream(sample.seed, "sample")
         caption = draw_caption(sample.clip, self._config.caption_weights, generator)
         window = draw_window(sample.clip, bucket.frames, self._config, generator)
-        flipped = generator.random() < 0.5 and self._config.flip
-        frames = self._frames(sample.clip, window.places, bucket.size)
-        return Item(frames[:, :, ::-1] if flipped else frames, caption, window.fps)
+        flipped = bool(generator.random() < 0.5 and self._config.flip)
+        key = latents_key(sample.clip, bucket.size, window.places, flipped=flipped)
+        return Choice(caption=caption, window=window, flipped=flipped, key=key)
+
+    def _from_cache(self, choice: Choice) -> Item:
+        return Item(choice, moments=self.stored.moments(choice.key))
+
+    def _from_footage(self, clip: Clip, choice: Choice, size: Size) -> Item:
+        frames = self._frames(clip, choice.window.places, size)
+        return Item(choice, frames[:, :, ::-1] if choice.flipped else frames)
 
     def _frames(self, clip: Clip, places: np.ndarray, size: Size) -> UInt8[np.ndarray, "t h w c"]:
         key = (clip.clip_id, size)
@@ -156,14 +210,19 @@ class ClipReader:
         return True
 
     def _decode(self, clip: Clip, places: np.ndarray, size: Size) -> UInt8[np.ndarray, "t h w c"]:
-        path = source_file(self._dataset, clip)
         try:
-            frames = read_frames(path, grid_times(clip, places), size=cover(clip.height, clip.width, size))
+            return clip_frames(self._dataset, clip, places, size)
         except DecodeError as error:
             raise DatasetError(
                 f"clip {clip.clip_id} cannot be read: {error}; restore it, or curate again to leave it out"
             ) from error
-        return resize_crop(frames, size)
+
+
+def clip_frames(dataset: Path, clip: Clip, places: np.ndarray, size: Size) -> UInt8[np.ndarray, "t h w c"]:
+    """Frames of a clip, scaled to cover `size` and cropped at the centre. Raises `DecodeError`."""
+    times_s = grid_times(clip, places)
+    frames = read_frames(source_file(dataset, clip), times_s, size=cover(clip.height, clip.width, size))
+    return resize_crop(frames, size)
 
 
 def _decoded_bytes(clip: Clip, size: Size) -> int:

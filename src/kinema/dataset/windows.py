@@ -36,6 +36,22 @@ def grid_times(clip: Clip, places: NDArray[np.int64]) -> list[float]:
 def draw_window(clip: Clip, frames: int, config: DataConfig, generator: np.random.Generator) -> Window:
     """A random window of so many frames; always one draw."""
     position = generator.random()
+    if config.windows:
+        position = _middle(int(position * config.windows), config.windows)
+    return _window_at(clip, frames, config, position)
+
+
+def windows(clip: Clip, frames: int, config: DataConfig) -> list[Window]:
+    """All that `draw_window` can give where `config.windows` says how many."""
+    count = 1 if clip.frames == 1 else config.windows
+    return [_window_at(clip, frames, config, _middle(number, count)) for number in range(count)]
+
+
+def _middle(number: int, count: int) -> float:
+    return (number + 0.5) / count
+
+
+def _window_at(clip: Clip, frames: int, config: DataConfig, position: float) -> Window:
     if clip.frames == 1:
         return Window(np.zeros(frames, dtype=np.int64), config.image_fps)
     places = _places(clip, frames, config.bucketing, position)

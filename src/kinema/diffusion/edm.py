@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,6 +15,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from kinema.diffusion.iddpm import NoisedLatents, masked_mean
 from kinema.diffusion.karras import image_model_sigmas
 from kinema.diffusion.protocols import Denoise, Denoised
 
@@ -38,9 +39,11 @@ class EDMConfig:
 
     prediction: "velocity" (what Stable Diffusion 2.1 predicts; EDM's with sigma_data 1, up to the sign),
     "edm" (with `sigma_data`), "noise". told: what the network hears of sigma: "log" (ln(sigma) / 4), "sigma",
-    or "timestep" (the nearest of an image model's 1000 discrete steps). ln(sigma) ~ N(p_mean, p_std^2).
+    or "timestep" (the nearest of an image model's 1000 discrete steps). ln(sigma) ~ N(p_mean, p_std^2), at
+    `base_area` latent places (h w) if that is set: more places shift it to more noise.
     """
 
+    kind: Literal["edm"] = "edm"
     prediction: Literal["velocity", "edm", "noise"] = "velocity"
     told: Literal["log", "sigma", "timestep"] = "log"
     sigma_data: float = 1.0
@@ -48,8 +51,11 @@ class EDMConfig:
     p_std: float = 1.0
     sigma_min: float = 0.002
     sigma_max: float = 700.0
+    base_area: int | None = None
 
     def __post_init__(self) -> None:
+        if self.base_area is not None and self.base_area < 1:
+            raise ValueError(f"base_area must be at least 1, got {self.base_area}")
         if self.sigma_data <= 0 or self.p_std < 0:
             raise ValueError(
                 f"sigma_data must be positive and p_std not negative: {self.sigma_data}, {self.p_std}"
@@ -99,15 +105,36 @@ def loss_weight(config: EDMConfig, sigma: Tensor) -> Tensor:
     return scales(config, sigma).c_out ** -2
 
 
+def told(config: EDMConfig, sigma: Tensor) -> Tensor:
+    """What the network hears of each frame; a given one (sigma 0) counts as `sigma_min`."""
+    return c_noise(config, sigma.clamp(min=config.sigma_min))
+
+
+def network_latents(
+    config: EDMConfig, latents: Float[Tensor, "b c t h w"], sigma: Tensor
+) -> Float[Tensor, "b c t h w"]:
+    """From the seam's clean + sigma noise to what the network gets: unit variance, or `sigma_data`'s."""
+    return latents * over_frames(scales(config, sigma).c_in)
+
+
+def denoised_from_output(
+    config: EDMConfig,
+    output: Float[Tensor, "b c t h w"],
+    latents: Float[Tensor, "b c t h w"],
+    sigma: Float[Tensor, "b t"],
+) -> Denoised:
+    """What the network's output says at the seam; frames at sigma 0 come back as they were."""
+    at = scales(config, sigma.clamp(min=config.sigma_min))
+    clean = over_frames(at.c_skip) * latents + over_frames(at.c_out) * output
+    return Denoised(torch.where(over_frames(sigma == 0), latents, clean))
+
+
 def denoiser(network: Network, config: EDMConfig) -> Denoise:
-    """Around a network, the seam that samplers know. Frames at sigma 0 come back as they were."""
+    """Around a network, the seam that samplers know."""
 
     def denoise(latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]) -> Denoised:
-        given = sigma == 0
-        at = scales(config, sigma.clamp(min=config.sigma_min))
-        output = network(latents * over_frames(at.c_in), at.c_noise)
-        clean = over_frames(at.c_skip) * latents + over_frames(at.c_out) * output
-        return Denoised(torch.where(over_frames(given), latents, clean))
+        output = network(network_latents(config, latents, sigma), told(config, sigma))
+        return denoised_from_output(config, output, latents, sigma)
 
     return denoise
 
@@ -117,26 +144,31 @@ def over_frames(values: Tensor) -> Tensor:
     return rearrange(values if values.ndim == 2 else values[:, None], "b t -> b 1 t 1 1")
 
 
-def draw_sigma(config: EDMConfig, clips: int, generator: torch.Generator) -> Float[Tensor, " clips"]:
-    """One sigma per clip, shared by its frames: exp(N(p_mean, p_std^2))."""
-    normal = torch.randn(clips, generator=generator, device=generator.device)
-    return (config.p_mean + config.p_std * normal).exp()
+def draw_sigma(config: EDMConfig, area: int, generator: torch.Generator) -> Float[Tensor, ""]:
+    """One sigma for all frames of a clip of `area` latent places: exp(N(p_mean, p_std^2)), shifted."""
+    normal = torch.randn((), generator=generator, device=generator.device)
+    return (config.p_mean + shift(config, area) + config.p_std * normal).exp()
 
 
-def augmentation_sigma(
-    clips: int, generator: torch.Generator, mean: float = -3.0, std: float = 0.5
-) -> Float[Tensor, " clips"]:
-    """Noise for the conditioning frame: exp(N(-3, 0.5^2)), told to the network as it is."""
-    return (mean + std * torch.randn(clips, generator=generator, device=generator.device)).exp()
+def shift(config: EDMConfig, area: int) -> float:
+    """How much ln(sigma) rises for latents of `area` places: half the log of the ratio of areas.
 
-
-def for_resolution(config: EDMConfig, trained: tuple[int, int], new: tuple[int, int]) -> EDMConfig:
-    """More noise for more pixels: ln(sigma) rises by half the log of the ratio of areas.
-
-    Neighbours agree more there; the noise left after averaging down to the trained size stays what it was.
+    Neighbours agree more in a larger picture; the noise that is left after averaging down stays what it was.
     """
-    ratio = (new[0] * new[1]) / (trained[0] * trained[1])
-    return replace(config, p_mean=config.p_mean + 0.5 * math.log(ratio))
+    return 0.0 if config.base_area is None else 0.5 * math.log(area / config.base_area)
+
+
+def noise_share(config: EDMConfig, sigma: Tensor) -> Tensor:
+    """The share of training draws with less noise than this, from 0 to 1."""
+    if config.p_std == 0:
+        return torch.full_like(sigma, 0.5)
+    normal = (sigma.log() - config.p_mean) / config.p_std
+    return 0.5 * (1 + torch.erf(normal / math.sqrt(2)))
+
+
+def augmentation_sigma(generator: torch.Generator, mean: float = -3.0, std: float = 0.5) -> Float[Tensor, ""]:
+    """Noise for the conditioning frame: exp(N(-3, 0.5^2)), told to the network as it is."""
+    return (mean + std * torch.randn((), generator=generator, device=generator.device)).exp()
 
 
 def velocity(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
@@ -145,22 +177,47 @@ def velocity(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
     return (noise - sigma * clean) / (1 + sigma**2).sqrt()
 
 
-def edm_loss(  # noqa: PLR0913, PLR0917 (the equation has that many terms)
-    network: Network,
+def add_noise(
     config: EDMConfig,
     clean: Float[Tensor, "b c t h w"],
     noise: Float[Tensor, "b c t h w"],
     sigma: Float[Tensor, " b"] | Float[Tensor, "b t"],
     denoise_mask: Bool[Tensor, "b t"] | None = None,
-) -> Float[Tensor, " b"]:
-    """Weighted squared error of each clip, averaged over its generated frames; given frames stay clean."""
-    frames = clean.shape[2]
-    sigma = sigma if sigma.ndim == 2 else sigma[:, None].expand(-1, frames)
-    mask = torch.ones_like(sigma, dtype=torch.bool) if denoise_mask is None else denoise_mask
-    latents = clean + over_frames(sigma * mask) * noise
-    error = denoiser(network, config)(latents, sigma * mask).clean.float() - clean.float()
-    weighted = loss_weight(config, sigma.clamp(min=config.sigma_min)) * (error**2).mean(dim=(1, 3, 4))
-    return (weighted * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+) -> NoisedLatents:
+    """Latents as the network gets them; frames with `denoise_mask` False stay clean (but for c_in)."""
+    level = frame_sigma(sigma, clean.shape[2], denoise_mask)
+    latents = network_latents(config, clean + over_frames(level) * noise, level)
+    return NoisedLatents(latents, clean, noise, sigma, denoise_mask)
+
+
+def frame_sigma(sigma: Tensor, frames: int, denoise_mask: Bool[Tensor, "b t"] | None) -> Float[Tensor, "b t"]:
+    """The sigma of each frame: 0 for a given one."""
+    level = sigma if sigma.ndim == 2 else sigma[:, None].expand(-1, frames)
+    return level if denoise_mask is None else level * denoise_mask
+
+
+def losses(
+    config: EDMConfig, output: Float[Tensor, "b c t h w"], noised: NoisedLatents
+) -> dict[str, Float[Tensor, " b"]]:
+    """`mse` of the network's own output over the generated frames, which is the `loss`.
+
+    It is the error of the clean estimate, weighted by 1 / c_out^2.
+    """
+    mse = masked_mean((output - _target(config, noised)).square(), noised.denoise_mask)
+    return {"mse": mse, "loss": mse}
+
+
+def _target(config: EDMConfig, noised: NoisedLatents) -> Float[Tensor, "b c t h w"]:
+    """(clean - c_skip latents) / c_out, written out: small sigmas would cancel."""
+    clean, noise, sigma = noised.clean, noised.noise, over_frames(noised.index)
+    match config.prediction:
+        case "velocity":
+            return velocity(clean, noise, noised.index)
+        case "edm":
+            scale = config.sigma_data * (sigma**2 + config.sigma_data**2).sqrt()
+            return (sigma * clean - config.sigma_data**2 * noise) / scale
+        case "noise":
+            return noise
 
 
 def adapting(name: str) -> bool:

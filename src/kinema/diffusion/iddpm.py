@@ -58,12 +58,12 @@ def gather(table: Float[Tensor, " n"], index: Int[Tensor, " b"]) -> Float[Tensor
 
 @dataclass(frozen=True)
 class NoisedLatents:
-    """Latents at the steps `index`, with what they were made of."""
+    """Latents at the steps `index` (times of a flow, or sigmas), with what they were made of."""
 
     latents: Float[Tensor, "b c t h w"]
     clean: Float[Tensor, "b c t h w"]
     noise: Float[Tensor, "b c t h w"]
-    index: Int[Tensor, " b"]
+    index: Tensor
     denoise_mask: Bool[Tensor, "b t"] | None = None
 
 
@@ -151,12 +151,12 @@ def network_latents(
     return latents * rearrange(1 / (1 + sigma**2).sqrt(), "b t -> b 1 t 1 1")
 
 
-def timestep_from_sigma(full: Tables, sigma: Float[Tensor, "b t"]) -> Int[Tensor, " b"]:
-    """The nearest timestep to the noisiest frame of each element; `full` are the training tables."""
-    highest = sigma.amax(1).clamp_min(full.sigma[0])
-    above = torch.searchsorted(full.sigma, highest).clamp(1, len(full) - 1)
+def timestep_from_sigma(full: Tables, sigma: Float[Tensor, "b t"]) -> Int[Tensor, "b t"]:
+    """The nearest timestep of each frame; `full` are the training tables."""
+    level = sigma.clamp_min(full.sigma[0]).contiguous()
+    above = torch.searchsorted(full.sigma, level).clamp(1, len(full) - 1)
     low, high = full.sigma[above - 1].log(), full.sigma[above].log()
-    return torch.where(highest.log() - low < high - highest.log(), above - 1, above)
+    return torch.where(level.log() - low < high - level.log(), above - 1, above)
 
 
 def losses(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Literal
 
@@ -9,14 +10,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kinema.diffusion import iddpm, rectified_flow, speed
+from kinema.diffusion import edm, iddpm, rectified_flow, speed
+from kinema.diffusion.edm import EDMConfig
 from kinema.diffusion.iddpm import IDDPMConfig, NoisedLatents
 from kinema.diffusion.karras import karras_sigmas
 from kinema.diffusion.protocols import Denoised
 from kinema.diffusion.rectified_flow import RectifiedFlowConfig
 from kinema.diffusion.schedules import Tables
 
-Process = IDDPMConfig | RectifiedFlowConfig
+Process = IDDPMConfig | RectifiedFlowConfig | EDMConfig
 Schedule = Literal["respaced", "karras"]
 
 _LAST_TIME = 0.999
@@ -28,20 +30,33 @@ def full_tables(process: IDDPMConfig, device: torch.device) -> Tables:
     return iddpm.tables(process).to(device)
 
 
-def draw_index(process: Process, values: int, generator: torch.Generator) -> Tensor:
-    """Where one sample is noised to: a step, or the time of a flow. `values` counts t h w of its latents."""
+def draw_index(process: Process, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """Where one sample of latents `t h w` is noised to: a step, the time of a flow, or a sigma."""
     match process:
         case IDDPMConfig(timesteps="speed"):
             return speed.draw_timestep(full_tables(process, generator.device), generator)
         case IDDPMConfig():
             return torch.randint(process.steps, (), generator=generator)
         case RectifiedFlowConfig():
-            return rectified_flow.draw_time(process, values, generator)
+            return rectified_flow.draw_time(process, math.prod(shape), generator)
+        case EDMConfig():
+            return edm.draw_sigma(process, math.prod(shape[1:]), generator)
 
 
 def noise_share(process: Process, index: Tensor) -> Tensor:
     """The place of a draw in the noise range, from 0 (clean) to 1."""
-    return index / process.steps if isinstance(process, IDDPMConfig) else index
+    match process:
+        case IDDPMConfig():
+            return index / process.steps
+        case RectifiedFlowConfig():
+            return index
+        case EDMConfig():
+            return edm.noise_share(process, index)
+
+
+def most_steps(process: Process) -> int | None:
+    """The most steps that sampling can have, if there is a limit."""
+    return None if isinstance(process, EDMConfig) else process.steps
 
 
 def add_noise(
@@ -57,11 +72,19 @@ def add_noise(
             return iddpm.add_noise(full_tables(process, clean.device), clean, noise, index, denoise_mask)
         case RectifiedFlowConfig():
             return rectified_flow.add_noise(clean, noise, index, denoise_mask)
+        case EDMConfig():
+            return edm.add_noise(process, clean, noise, index, denoise_mask)
 
 
-def timestep(process: Process, index: Tensor) -> Float[Tensor, " b"]:
-    """What the network is told of a draw."""
-    return index.float() if isinstance(process, IDDPMConfig) else index * process.steps
+def timestep(process: Process, index: Tensor, denoise_mask: Bool[Tensor, "b t"]) -> Float[Tensor, "b t"]:
+    """What the network is told of a draw, frame by frame; given frames are the cleanest there are."""
+    match process:
+        case IDDPMConfig():
+            return index[:, None].float() * denoise_mask
+        case RectifiedFlowConfig():
+            return index[:, None] * process.steps * denoise_mask
+        case EDMConfig():
+            return edm.told(process, edm.frame_sigma(index, denoise_mask.shape[1], denoise_mask))
 
 
 def losses(process: Process, output: Tensor, noised: NoisedLatents) -> dict[str, Float[Tensor, " b"]]:
@@ -73,12 +96,14 @@ def losses(process: Process, output: Tensor, noised: NoisedLatents) -> dict[str,
             return iddpm.losses(process, full, output, noised, weights)
         case RectifiedFlowConfig():
             return rectified_flow.losses(process, output, noised)
+        case EDMConfig():
+            return edm.losses(process, output, noised)
 
 
 def told(
     process: Process, latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]
-) -> tuple[Float[Tensor, "b c t h w"], Float[Tensor, " b"]]:
-    """The latents and the timestep that the network gets for the seam's clean + sigma noise."""
+) -> tuple[Float[Tensor, "b c t h w"], Float[Tensor, "b t"]]:
+    """The latents, and what the network is told of each frame, for the seam's clean + sigma noise."""
     match process:
         case IDDPMConfig():
             step = iddpm.timestep_from_sigma(full_tables(process, latents.device), sigma)
@@ -86,6 +111,8 @@ def told(
         case RectifiedFlowConfig():
             time = rectified_flow.time_from_sigma(sigma)
             return rectified_flow.network_latents(latents, sigma), time * process.steps
+        case EDMConfig():
+            return edm.network_latents(process, latents, sigma), edm.told(process, sigma)
 
 
 def denoised(process: Process, output: Tensor, latents: Tensor, sigma: Float[Tensor, "b t"]) -> Denoised:
@@ -95,12 +122,17 @@ def denoised(process: Process, output: Tensor, latents: Tensor, sigma: Float[Ten
             return iddpm.denoised_from_output(process, output, latents, sigma)
         case RectifiedFlowConfig():
             return rectified_flow.denoised_from_output(process, output, latents, sigma)
+        case EDMConfig():
+            return edm.denoised_from_output(process, output, latents, sigma)
 
 
 def sampling_sigmas(
     process: Process, steps: int, schedule: Schedule = "respaced", values: int = 1
 ) -> Float[Tensor, " steps+1"]:
-    """From the most noise down to 0. "respaced": evenly in the process's own steps or (shifted) times."""
+    """From the most noise down to 0. "respaced": evenly in the process's own steps or (shifted) times.
+
+    Continuous sigma has no steps of its own: there both are Karras et al.'s.
+    """
     match process:
         case IDDPMConfig():
             own = iddpm.tables(process, steps).sigma.flip(0)
@@ -111,6 +143,8 @@ def sampling_sigmas(
             times = rectified_flow.shift_time(times, rectified_flow.shift_factor(process, values))
             own = (times / (1 - times)).float()
             low, high = 0.002, _LAST_TIME / (1 - _LAST_TIME)
+        case EDMConfig():
+            return karras_sigmas(steps, process.sigma_min, process.sigma_max)
     if schedule == "karras":
         return karras_sigmas(steps, low, high)
     return torch.cat([own, own.new_zeros(1)])

@@ -98,10 +98,9 @@ def losses(
     return {"mse": mse, "loss": mse}
 
 
-def time_from_sigma(sigma: Float[Tensor, "b t"]) -> Float[Tensor, " b"]:
-    """The time of the noisiest frame of each element."""
-    highest = sigma.amax(1)
-    return highest / (1 + highest)
+def time_from_sigma(sigma: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
+    """The time of each frame."""
+    return sigma / (1 + sigma)
 
 
 def network_latents(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -75,6 +76,31 @@ class _Published(Pretrained):
         """Pixels a latent cell, along each side."""
         return self.config.spatial_factor
 
+    def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t2 h2 w2"]:
+        """The mode of the distribution."""
+        return self._moments(video)[0] * self.config.scale
+
+    def moments(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c2 t2 h2 w2"]:
+        """Means, then standard deviations, along the channels; not scaled."""
+        return torch.cat(self._moments(video), dim=1)
+
+    def draw(
+        self, moments: Float[Tensor, "b c2 t2 h2 w2"], seeds: Sequence[int]
+    ) -> Float[Tensor, "b c t2 h2 w2"]:
+        """Latents, drawn with one seed a row."""
+        mean, deviation = moments.chunk(2, dim=1)
+        return (mean + deviation * _noise_like(mean, seeds)) * self.config.scale
+
+    def sample(
+        self, video: Float[Tensor, "b 3 t h w"], seeds: Sequence[int]
+    ) -> Float[Tensor, "b c t2 h2 w2"]:
+        """A draw from the distribution of each row, one seed a row."""
+        return self.draw(self.moments(video), seeds)
+
+    @abstractmethod
+    def _moments(self, video: Float[Tensor, "b 3 t h w"]) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation."""
+
 
 class FrameAutoencoder(_Published):
     """`AutoencoderKL`, frame by frame. Latents of width n are floor(n / 8) wide."""
@@ -84,15 +110,6 @@ class FrameAutoencoder(_Published):
     def __init__(self, config: FrameAutoencoderConfig) -> None:
         super().__init__(lambda: _load(config, "AutoencoderKL"))
         self.config: FrameAutoencoderConfig = config
-
-    def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t h2 w2"]:
-        """The mode of each frame's distribution."""
-        return self._moments(video)[0] * self.config.scale
-
-    def sample(self, video: Float[Tensor, "b 3 t h w"], seeds: Sequence[int]) -> Float[Tensor, "b c t h2 w2"]:
-        """A draw from each frame's distribution, one seed a row."""
-        mean, deviation = self._moments(video)
-        return (mean + deviation * _noise_like(mean, seeds)) * self.config.scale
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b c t h2 w2"]) -> Float[Tensor, "b 3 t h w"]:
@@ -121,17 +138,6 @@ class CausalAutoencoder(_Published):
     def temporal_factor(self) -> int:
         """Frames a latent frame, but for the first, which holds one."""
         return self.config.temporal_factor
-
-    def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t2 h2 w2"]:
-        """The mode of the video's distribution."""
-        return self._moments(video)[0] * self.config.scale
-
-    def sample(
-        self, video: Float[Tensor, "b 3 t h w"], seeds: Sequence[int]
-    ) -> Float[Tensor, "b c t2 h2 w2"]:
-        """A draw from the video's distribution, one seed a row."""
-        mean, deviation = self._moments(video)
-        return (mean + deviation * _noise_like(mean, seeds)) * self.config.scale
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b c t2 h2 w2"]) -> Float[Tensor, "b 3 t h w"]:

@@ -62,3 +62,16 @@ def from_source(
         told = str(error).strip() or type(error).__name__
         mend = "check the folder" if local else "fetch it first, or name a folder that holds it"
         raise CheckpointError(f"{source} cannot be loaded: {told.splitlines()[0]}; {mend}") from error
+
+
+def hub_commit(source: str, revision: str, subfolder: str) -> str:
+    """The commit that a hub name and revision mean here: that of the fetched copy."""
+    path = library("huggingface_hub").try_to_load_from_cache(
+        source, "/".join(filter(None, [subfolder, "config.json"])), revision=revision
+    )
+    if not isinstance(path, str):
+        raise CheckpointError(
+            f"{source} is not on this machine; fetch it first, or name a folder that holds it"
+        )
+    parts = Path(path).parts
+    return parts[parts.index("snapshots") + 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -54,10 +55,31 @@ class Variational(Protocol):
         ...
 
 
+@runtime_checkable
+class Distributed(Variational, Protocol):
+    """A variational autoencoder that tells the distribution itself, so that it can be kept."""
+
+    def moments(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c2 t2 h2 w2"]:
+        """Means and standard deviations, one after the other along the channels."""
+        ...
+
+    def draw(
+        self, moments: Float[Tensor, "b c2 t2 h2 w2"], seeds: Sequence[int]
+    ) -> Float[Tensor, "b c t2 h2 w2"]:
+        """What `sample` gives for the video of these moments."""
+        ...
+
+
 def training_latents(
     autoencoder: Autoencoder, video: Float[Tensor, "b 3 t h w"], seeds: Sequence[int]
 ) -> Float[Tensor, "b c t2 h2 w2"]:
-    """Latents to train on: a draw where the autoencoder has a distribution."""
+    """Latents to train on: a draw where the autoencoder has a distribution.
+
+    On the CPU each clip is encoded by itself: its latents are then the same to the last bit in any batch.
+    """
+    if video.device.type == "cpu" and len(video) > 1:
+        rows = [training_latents(autoencoder, video[at : at + 1], [seed]) for at, seed in enumerate(seeds)]
+        return torch.cat(rows)
     return (
         autoencoder.sample(video, seeds)
         if isinstance(autoencoder, Variational)

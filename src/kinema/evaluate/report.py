@@ -68,6 +68,31 @@ def ranking_text(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def plan_text(plan: dict[str, Any]) -> str:
+    """What `plan_votes` found, a line a pair."""
+    lines = []
+    for axis, pairs in plan["axes"].items():
+        lines += [
+            "",
+            f"## {axis}",
+            "",
+            "| first | second | gap | more votes |",
+            "| --- | --- | ---: | ---: |",
+        ]
+        lines += [
+            f"| {pair['first']} | {pair['second']} | {pair['gap']:+.0f} ± {pair['standard_error']:.0f} "
+            f"| {_more(pair)} |"
+            for pair in pairs
+        ]
+    return "\n".join(lines[1:])
+
+
+def _more(pair: dict[str, Any]) -> str:
+    if pair["separated"]:
+        return "separated"
+    return "over a million" if pair["more_votes"] is None else str(pair["more_votes"])
+
+
 def _rank_row(row: dict[str, Any]) -> str:
     low, high = ("open" if end is None else f"{end:.0f}" for end in row["exact_interval"])
     return (

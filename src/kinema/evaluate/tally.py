@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -11,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from kinema.evaluate.votes import Vote
 
 FIRST, SECOND, TIE = 0, 1, 2
+_TOLD = attrgetter("model_a", "model_b", "outcome")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,23 +36,24 @@ class Tally:
 
 def tally(votes: Sequence[Vote], models: Sequence[str] = ()) -> Tally:
     """Count `votes`; `models` adds models that have no vote yet."""
-    names = tuple(sorted({*models, *(vote.model_a for vote in votes), *(vote.model_b for vote in votes)}))
+    alike = Counter(map(_TOLD, votes))
+    names = tuple(sorted({*models, *(name for first, second, _ in alike for name in (first, second))}))
     index = {name: place for place, name in enumerate(names)}
     cells: dict[tuple[int, int], list[int]] = {}
-    for vote in votes:
-        i, j = index[vote.model_a], index[vote.model_b]
+    for (first, second, outcome), count in alike.items():
+        i, j = index[first], index[second]
         cell = cells.setdefault((min(i, j), max(i, j)), [0, 0, 0, 0])
-        cell[_outcome_column(vote, swapped=i > j)] += 1
-        cell[3] += vote.outcome == "both_bad"
+        cell[_outcome_column(outcome, swapped=i > j)] += count
+        cell[3] += count * (outcome == "both_bad")
     pairs = np.array(sorted(cells), dtype=np.int64).reshape(-1, 2)
     table = np.array([cells[i, j] for i, j in pairs.tolist()], dtype=np.float64).reshape(-1, 4)
     return Tally(models=names, pairs=pairs, counts=table[:, :3], both_bad=table[:, 3])
 
 
-def _outcome_column(vote: Vote, *, swapped: bool) -> int:
-    if vote.outcome in ("tie", "both_bad"):
+def _outcome_column(outcome: str, *, swapped: bool) -> int:
+    if outcome in ("tie", "both_bad"):
         return TIE
-    return FIRST if (vote.outcome == "a") != swapped else SECOND
+    return FIRST if (outcome == "a") != swapped else SECOND
 
 
 def reachable(edges: Bool[np.ndarray, "*b m m"]) -> Bool[np.ndarray, "*b m m"]:

@@ -133,8 +133,9 @@ def _vote_of_row(path: Path, line: int, row: dict[str, Any]) -> Vote:
 def read_votes(path: Path) -> list[Vote]:
     """Votes of a `.jsonl` store or of a CSV table with the columns model_a, model_b, outcome.
 
-    Optional columns: axis (default "overall"), voter, prompt; others are ignored. Failed attention checks
-    and the checks themselves are left to `scored_votes`.
+    Cells are separated by comma, semicolon or tab, as the header is. Optional columns: axis (default
+    "overall"), voter, prompt; others are ignored. Failed attention checks and the checks themselves are left
+    to `scored_votes`.
     """
     if not path.is_file():
         raise VoteError(f"{path}: no such file; give a CSV with the columns model_a, model_b, outcome")
@@ -142,7 +143,9 @@ def read_votes(path: Path) -> list[Vote]:
         return VoteStore(path).read()
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
-            return list(_csv_votes(path, csv.reader(handle, strict=True)))
+            delimiter = _delimiter(handle.readline())
+            handle.seek(0)
+            return list(_csv_votes(path, csv.reader(handle, strict=True, delimiter=delimiter)))
     except UnicodeDecodeError as error:
         raise VoteError(
             f"{path}: not UTF-8 text at byte {error.start}; save the table as UTF-8 CSV"
@@ -151,6 +154,12 @@ def read_votes(path: Path) -> list[Vote]:
         raise VoteError(f"{path}: not a CSV table ({error}); save it as comma-separated UTF-8") from error
 
 
+def _delimiter(header: str) -> str:
+    """What separates the column names: the commonest of the three, a comma when none is there."""
+    return max(DELIMITERS, key=header.count)
+
+
+DELIMITERS = ",;\t"
 CSV_COLUMNS = ("model_a", "model_b", "outcome", "axis", "voter", "prompt")
 
 
@@ -175,7 +184,7 @@ def _csv_vote(path: Path, line: int, width: int, places: dict[str, int], row: li
             "add or remove cells, and quote text that holds a comma"
         )
     cells = {column: row[place].strip() for column, place in places.items()}
-    cells["outcome"] = cells["outcome"].lower()
+    cells["outcome"] = cells["outcome"].lower().replace(" ", "_").replace("-", "_")
     _check_cells(path, line, cells)
     return Vote(
         vote_id=f"line-{line}",

@@ -19,7 +19,7 @@ from kinema import __version__
 from kinema.checkpoint import as_record, from_record, write_json
 from kinema.denoiser import Sampler, default_sampler
 from kinema.diffusion.iddpm import IDDPMConfig
-from kinema.diffusion.processes import Schedule
+from kinema.diffusion.processes import Schedule, most_steps
 from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import ConfigError
 from kinema.files import writable_folder
@@ -252,9 +252,13 @@ def _resolved(config: GenerateConfig, model: Model) -> GenerateConfig:
     missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
     resolved = replace(config, **missing, sampler=config.sampler or default_sampler(model))
     if resolved.sampler == "ancestral" and not isinstance(model.process, IDDPMConfig):
-        raise ConfigError("this model is a flow and has no ancestral sampler; use euler, heun or dpmpp-2m")
-    if resolved.steps is not None and resolved.steps > model.process.steps:
-        raise ConfigError(f"steps must be at most {model.process.steps} for this model, got {resolved.steps}")
+        raise ConfigError(
+            f"this model's process is {model.process.kind} and has no ancestral sampler; "
+            "use euler, heun or dpmpp-2m"
+        )
+    limit = most_steps(model.process)
+    if limit is not None and resolved.steps is not None and resolved.steps > limit:
+        raise ConfigError(f"steps must be at most {limit} for this model, got {resolved.steps}")
     return resolved
 
 

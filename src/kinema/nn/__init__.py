@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from kinema.nn.build import NetworkConfig, build_network
+from kinema.nn.build import Network, NetworkConfig, build_network
 from kinema.nn.conditioning import Conditioning, cat_conditioning
 from kinema.nn.stdit2 import STDiT2, STDiT2Config
-from kinema.nn.video_unet import VideoConditioning, VideoUNet, VideoUNetConfig
+from kinema.nn.video_unet import Task, VideoConditioning, VideoUNet, VideoUNetConfig
 
 __all__ = [
     "Conditioning",
+    "Network",
     "NetworkConfig",
     "STDiT2",
     "STDiT2Config",
+    "Task",
     "VideoConditioning",
     "VideoUNet",
     "VideoUNetConfig",

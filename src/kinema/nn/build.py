@@ -7,6 +7,7 @@ from typing import overload
 from kinema.nn.stdit2 import STDiT2, STDiT2Config
 from kinema.nn.video_unet import VideoUNet, VideoUNetConfig
 
+Network = STDiT2 | VideoUNet
 NetworkConfig = STDiT2Config | VideoUNetConfig
 
 
@@ -14,7 +15,7 @@ NetworkConfig = STDiT2Config | VideoUNetConfig
 def build_network(config: STDiT2Config) -> STDiT2: ...
 @overload
 def build_network(config: VideoUNetConfig) -> VideoUNet: ...
-def build_network(config: NetworkConfig) -> STDiT2 | VideoUNet:
+def build_network(config: NetworkConfig) -> Network:
     """The network of `config`, freshly initialised."""
     match config:
         case STDiT2Config():

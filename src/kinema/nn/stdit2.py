@@ -7,7 +7,7 @@ so that its published weights load as they are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -45,6 +45,7 @@ class STDiT2Config:
     the attention to each word: it multiplies the tokens, where attention can only add to them.
     """
 
+    kind: Literal["stdit2"] = "stdit2"
     depth: int = 28
     hidden: int = 1152
     heads: int = 16

@@ -296,9 +296,9 @@ class TemporalBlock(nn.Module):
 class SpatioTemporalTransformer(nn.Module):
     """Each spatial block is followed by a temporal one on tokens that know their frame's index."""
 
-    def __init__(self, width: int, heads: int, context: int, depth: int, checkpointing: bool) -> None:
+    def __init__(self, width: int, heads: int, context: int, depth: int) -> None:
         super().__init__()
-        self.checkpointing = checkpointing
+        self.checkpointing = False
         self.norm = nn.GroupNorm(32, width, eps=1e-6)
         self.proj_in = nn.Linear(width, width)
         self.transformer_blocks = nn.ModuleList(SpatialBlock(width, heads, context) for _ in range(depth))

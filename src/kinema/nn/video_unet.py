@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from einops import rearrange
@@ -55,14 +55,22 @@ def image_to_video_conditions(width: int = 256) -> tuple[Condition, ...]:
     return tuple(Condition(name=name, width=width) for name in ("fps", "motion", "augmentation"))
 
 
+Task = Literal["text-to-video", "image-to-video", "interpolation"]
+"""What a network was made for; its number of input channels tells."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class VideoUNetConfig:
     """Sizes of the network. The number of frames is in no weight.
+
+    Beside the noised latents the input has nothing (text-to-video), latents of a picture (image-to-video), or
+    latents and a mask (interpolation). `caption_drop`: the share of texts left out in training.
 
     `group_norm_eps` "published" is 1e-5 in every residual block, as in the original and in Stable Diffusion
     2.1; "diffusers" is its stock class (1e-6 in the down blocks with attention and in all up blocks).
     """
 
+    kind: Literal["video-unet"] = "video-unet"
     in_channels: int = 8
     out_channels: int = 4
     channels: tuple[int, ...] = (320, 640, 1280, 1280)
@@ -73,7 +81,7 @@ class VideoUNetConfig:
     context_width: int = 1024
     conditions: tuple[Condition, ...] = field(default_factory=image_to_video_conditions)
     group_norm_eps: Literal["published", "diffusers"] = "published"
-    gradient_checkpointing: bool = False
+    caption_drop: float = 0.15
 
     def __post_init__(self) -> None:
         levels = len(self.channels)
@@ -85,6 +93,8 @@ class VideoUNetConfig:
         for channels, heads in zip(self.channels, self.heads, strict=True):
             if channels % 32 or channels % heads:
                 raise ValueError(f"{channels} channels must divide by 32 groups and by {heads} heads")
+        if not 0 <= self.caption_drop <= 1:
+            raise ValueError(f"caption_drop must be in [0, 1], got {self.caption_drop}")
         if min(self.layers, self.transformer_depth, self.in_channels, self.out_channels) < 1:
             raise ValueError("layers, transformer_depth, in_channels and out_channels must be at least 1")
 
@@ -92,6 +102,25 @@ class VideoUNetConfig:
     def svd(cls, in_channels: int = 8) -> VideoUNetConfig:
         """The released image-to-video network; 4 channels for text-to-video, 9 for interpolation."""
         return cls(in_channels=in_channels)
+
+    @property
+    def task(self) -> Task:
+        """What the input channels are for. Raises ValueError for a number that no task has."""
+        for task in get_args(Task):
+            if self.in_channels == self.channels_for(task):
+                found: Task = task
+                return found
+        raise ValueError(f"no task has {self.in_channels} input channels for latents of {self.out_channels}")
+
+    def channels_for(self, task: Task) -> int:
+        """Input channels."""
+        match task:
+            case "text-to-video":
+                return self.out_channels
+            case "image-to-video":
+                return 2 * self.out_channels
+            case "interpolation":
+                return 2 * self.out_channels + 1
 
     @property
     def condition_width(self) -> int:
@@ -118,6 +147,9 @@ class VideoConditioning:
     channels: Float[Tensor, "b c t h w"] | None = None
     image_only: Bool[Tensor, "b t"] | Bool[Tensor, " b"] | None = None
 
+    def __len__(self) -> int:
+        return len(self.tokens)
+
     def to(self, device: torch.device | str) -> VideoConditioning:
         """The same on another device."""
         return VideoConditioning(
@@ -143,7 +175,7 @@ class _Stage(nn.Module):
         if config.attention[level]:
             self.attentions = _transformers(config, level, len(inputs))
         self.resnets = nn.ModuleList(SpatioTemporalResBlock(width, out, embedding, eps) for width in inputs)
-        self.checkpointing = config.gradient_checkpointing
+        self.checkpointing = False
 
     def layer(self, index: int, features: Tensor, context: FrameContext) -> Tensor:
         features = run(self.resnets[index], features, context, checkpointing=self.checkpointing)
@@ -159,7 +191,6 @@ def _transformers(config: VideoUNetConfig, level: int, count: int) -> nn.ModuleL
             config.heads[level],
             config.context_width,
             config.transformer_depth,
-            config.gradient_checkpointing,
         )
         for _ in range(count)
     )
@@ -193,7 +224,7 @@ class MidStage(nn.Module):
         width, embedding = config.channels[-1], 4 * config.channels[0]
         self.attentions = _transformers(config, len(config.channels) - 1, 1)
         self.resnets = nn.ModuleList(SpatioTemporalResBlock(width, width, embedding, 1e-5) for _ in range(2))
-        self.checkpointing = config.gradient_checkpointing
+        self.checkpointing = False
 
     def forward(self, features: Tensor, context: FrameContext) -> Tensor:
         features = run(self.resnets[0], features, context, checkpointing=self.checkpointing)
@@ -238,6 +269,17 @@ class VideoUNet(nn.Module):
         self.mid_block = MidStage(config)
         self.conv_norm_out = nn.GroupNorm(32, first, eps=1e-5)
         self.conv_out = nn.Conv2d(first, config.out_channels, 3, padding=1)
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether each block is computed twice in training, to keep less in memory."""
+        return self.mid_block.checkpointing
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, value: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, _Stage | MidStage | SpatioTemporalTransformer):
+                module.checkpointing = value
 
     def forward(
         self,

@@ -15,7 +15,7 @@ from kinema.diffusion.processes import Process
 from kinema.encoders.autoencoder_kl import CausalAutoencoderConfig, FrameAutoencoderConfig
 from kinema.encoders.embedded import PatchPCAConfig, WordTextConfig
 from kinema.encoders.text import T5Config
-from kinema.nn import STDiT2Config
+from kinema.nn import NetworkConfig, STDiT2Config
 from kinema.train.optim import MuonConfig, OptimConfig, ScheduleConfig
 
 
@@ -41,6 +41,25 @@ class PreviewConfig:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
         if any(not prompt.strip() for prompt in self.prompts):
             raise ValueError("a preview prompt is empty")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """Encodings kept beside the dataset (or beside `folder`) and shared between runs.
+
+    `latents` need `data.windows`; `text` needs an encoder that is not trained along. Nothing is added beyond
+    `quota_gb` for all that is kept there. `precision` "fp16" halves the latents' bytes, and rounds them.
+    """
+
+    latents: bool = False
+    text: bool = False
+    quota_gb: float = 100.0
+    precision: Literal["fp32", "fp16"] = "fp32"
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.quota_gb <= 0:
+            raise ValueError(f"quota_gb must be above 0, got {self.quota_gb}")
 
 
 def _small_network() -> STDiT2Config:
@@ -91,7 +110,7 @@ class TrainConfig:
     is then their sum. `gradient_checkpointing` computes each block twice to keep less in memory.
     """
 
-    network: STDiT2Config = field(default_factory=_small_network)
+    network: NetworkConfig = field(default_factory=_small_network)
     process: Process = field(default_factory=_small_process)
     autoencoder: AutoencoderConfig = field(default_factory=lambda: PatchPCAConfig(whitening=0.5))
     text_encoder: TextEncoderConfig = field(default_factory=lambda: WordTextConfig(width=64))
@@ -100,6 +119,7 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=MuonConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     preview: PreviewConfig = field(default_factory=PreviewConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     preset: Preset = "kinema"
     start_from: Path | None = None
     stage: tuple[StageConfig, ...] = ()

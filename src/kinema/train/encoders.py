@@ -11,6 +11,7 @@ from torch import nn
 
 from kinema.dataset.loader import iterate_batches
 from kinema.dataset.store import kept_clips
+from kinema.diffusion.edm import EDMConfig
 from kinema.encoders.autoencoder_kl import open_pretrained
 from kinema.encoders.embedded import (
     PatchPCA,
@@ -26,6 +27,7 @@ from kinema.encoders.protocols import Autoencoder, TextEncoder
 from kinema.encoders.text import T5Config, T5TextEncoder
 from kinema.errors import CheckpointError, ConfigError
 from kinema.model import Model
+from kinema.nn import NetworkConfig, STDiT2Config, VideoUNetConfig
 from kinema.train.config import TrainConfig
 from kinema.train.stages import stages
 
@@ -47,16 +49,38 @@ def with_encoders(
     """The config with everything that follows from the encoders, the preset, or the model started from."""
     if started is not None:
         return _as_started(config, started)
-    network = replace(
-        config.network,
-        in_channels=autoencoder.latent_channels,
-        caption_channels=text_encoder.width,
-        max_tokens=text_encoder.max_tokens,
-        learned_variance=getattr(config.process, "learned_variance", False),
-    )
-    if config.preset == "published":
-        network = replace(network, rope_first=True, final_layer_published=True, shared_position_scale=True)
-    return replace(config, network=network)
+    return replace(config, network=_network_for(config, autoencoder, text_encoder))
+
+
+def _network_for(config: TrainConfig, autoencoder: Autoencoder, text_encoder: TextEncoder) -> NetworkConfig:
+    learned = getattr(config.process, "learned_variance", False)
+    match config.network:
+        case STDiT2Config() as network:
+            if isinstance(config.process, EDMConfig) and config.process.told == "log":
+                raise ConfigError(
+                    'process.told = "log" is 0 for sigma 1, which this network takes for a given frame; '
+                    'use process.told = "timestep"'
+                )
+            published = config.preset == "published"
+            return replace(
+                network,
+                in_channels=autoencoder.latent_channels,
+                caption_channels=text_encoder.width,
+                max_tokens=text_encoder.max_tokens,
+                learned_variance=learned,
+                rope_first=network.rope_first or published,
+                final_layer_published=network.final_layer_published or published,
+                shared_position_scale=network.shared_position_scale or published,
+            )
+        case VideoUNetConfig() as network:
+            if learned:
+                raise ConfigError(
+                    "process.learned_variance must be false: the video UNet has no channels for it"
+                )
+            channels = autoencoder.latent_channels
+            return replace(
+                network, in_channels=channels, out_channels=channels, context_width=text_encoder.width
+            )
 
 
 def check_lengths(config: TrainConfig, autoencoder: Autoencoder) -> None:
@@ -123,7 +147,7 @@ def _same(
 
 def _as_started(config: TrainConfig, started: Model) -> TrainConfig:
     learned = getattr(config.process, "learned_variance", False)
-    if learned != started.network.config.learned_variance:
+    if learned != getattr(started.network.config, "learned_variance", False):
         raise ConfigError(
             f"process.learned_variance is {str(learned).lower()}, but start_from was trained with "
             f"{str(not learned).lower()}"

@@ -16,7 +16,6 @@ from torch import Tensor
 from kinema.checkpoint import save_checkpoint
 from kinema.dataset.loader import Batch, iterate_batches
 from kinema.diffusion.processes import Process, noise_share
-from kinema.encoders.protocols import training_latents
 from kinema.errors import Interrupted, TrainingError
 from kinema.progress import Progress, Silent
 from kinema.runlog import RunLog, read_metrics
@@ -73,7 +72,9 @@ def _steps(run: Run, log: RunLog, progress: Progress, wish: StopWish) -> None:
 def _one_stage(run: Run, stage: Stage, log: RunLog, progress: Progress, wish: StopWish) -> None:
     config, state = run.config, run.state
     step_once = _stepper(run, stage)
-    batches = iterate_batches(run.dataset, stage.config.data, state.step - stage.first)
+    batches = iterate_batches(
+        run.dataset, stage.config.data, state.step - stage.first, stored=run.caches.stored
+    )
     try:
         while state.step < stage.end:
             step = state.step
@@ -105,8 +106,7 @@ def _stepper(run: Run, stage: Stage) -> Callable[[Iterator[Batch]], dict[str, An
         began = time.monotonic()
         batch = next(batches).to(device)
         waited = time.monotonic() - began
-        with torch.no_grad():
-            clean = training_latents(run.model.autoencoder, batch.video, batch.seeds)
+        clean, batch = run.caches.encode(run.model.autoencoder, run.model.text_encoder, batch)
         draws = draw(batch.seeds, tuple(clean.shape[1:]), config).to(device)
         terms = objective(run.model.network, batch, clean, draws)
         rate = config.schedule.factor(state.step - stage.first, config.steps)
@@ -148,12 +148,13 @@ def _update(run: Run, batch: Batch, loss: Tensor, rate: float) -> tuple[float, f
 
 def _by_noise(loss: Float[Tensor, " b"], draws: Draws, process: Process) -> dict[str, float]:
     """Mean loss in each quarter of the noise range that the batch has samples in, low noise first."""
-    level = (noise_share(process, draws.index) * _NOISE_LEVELS).long()
+    level = (noise_share(process, draws.index) * _NOISE_LEVELS).long().clamp_max(_NOISE_LEVELS - 1)
     return {str(q): loss[level == q].mean().item() for q in range(_NOISE_LEVELS) if bool((level == q).any())}
 
 
 def _save(run: Run) -> None:
     state = run.state
+    run.caches.flush()
     save_checkpoint(
         run.folder / CHECKPOINTS,
         step=state.step,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,13 +11,13 @@ from torch import Tensor
 
 from kinema.conventions import CONVENTIONS, Preset
 from kinema.dataset.loader import Batch
-from kinema.denoiser import VideoShape, condition
+from kinema.denoiser.conditions import Told, VideoShape, null_text, predictor, told, without_text
 from kinema.diffusion.iddpm import IDDPMConfig, NoisedLatents
 from kinema.diffusion.masking import draw_denoise_mask
 from kinema.diffusion.processes import Process, add_noise, draw_index, full_tables, losses, timestep
 from kinema.diffusion.published import add_noise_published
 from kinema.encoders.protocols import TextEncoder
-from kinema.nn import STDiT2
+from kinema.nn import Network
 from kinema.train.config import TrainConfig
 
 
@@ -49,7 +48,7 @@ def draw(seeds: list[int], shape: tuple[int, ...], config: TrainConfig) -> Draws
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed ^ config.seed)
         noise.append(torch.randn(shape, generator=generator))
-        index.append(draw_index(config.process, math.prod(shape[1:]), generator))
+        index.append(draw_index(config.process, (shape[1], shape[2], shape[3]), generator))
         mask.append(draw_denoise_mask(config.masks, shape[1], generator))
         dropped.append(torch.rand((), generator=generator) < config.network.caption_drop)
     return Draws(
@@ -70,21 +69,23 @@ class Objective:
     preset: Preset = "kinema"
 
     def __call__(
-        self, network: STDiT2, batch: Batch, clean: Float[Tensor, "b c t h w"], draws: Draws
+        self, network: Network, batch: Batch, clean: Float[Tensor, "b c t h w"], draws: Draws
     ) -> dict[str, Float[Tensor, " b"]]:
         """`loss` and its parts."""
         noised = self._noised(clean, draws)
-        told = timestep(self.process, draws.index)
+        level = timestep(self.process, draws.index, draws.denoise_mask)
+        with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            predict = predictor(network, self._told(network, batch, draws))
+            output = predict(noised.latents, level, draws.denoise_mask)
+        return losses(self.process, output.float(), noised)
+
+    def _told(self, network: Network, batch: Batch, draws: Draws) -> Told:
         size = batch.bucket.size
         shape = VideoShape(height=size.height, width=size.width, frames=batch.bucket.frames, fps=0.0)
-        with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            conditioning = condition(
-                self.text_encoder.encode(batch.captions), shape, batch.fps, CONVENTIONS[self.preset]
-            )
-            null = network.null_tokens(conditioning.tokens.shape[1])
-            conditioning = conditioning.with_caption(null, draws.caption_dropped)
-            output = network(noised.latents, told, conditioning, draws.denoise_mask)
-        return losses(self.process, output.float(), noised)
+        text = self.text_encoder.encode(batch.captions) if batch.text is None else batch.text
+        conditioning = told(network, text, shape, {"fps": batch.fps}, CONVENTIONS[self.preset])
+        null = null_text(network, self.text_encoder, text.tokens.shape[1])
+        return without_text(conditioning, null, draws.caption_dropped)
 
     def _noised(self, clean: Float[Tensor, "b c t h w"], draws: Draws) -> NoisedLatents:
         if CONVENTIONS[self.preset].given_noised and isinstance(self.process, IDDPMConfig):

@@ -156,7 +156,8 @@ def _matrices(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _inside_block(name: str) -> bool:
-    return ".blocks." in name or ".layers." in name
+    """Of a transformer or of a level of the video UNet."""
+    return any(mark in name for mark in (".blocks.", ".layers.", "_blocks.", ".mid_block."))
 
 
 @torch.no_grad()

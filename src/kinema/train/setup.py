@@ -18,7 +18,8 @@ from kinema.dataset.store import kept_clips
 from kinema.errors import OutputError
 from kinema.files import writable_folder, write_text
 from kinema.model import Model, SamplingDefaults, TrainedOn, load_model, save_model
-from kinema.nn import STDiT2, build_network
+from kinema.nn import Network, STDiT2, VideoUNet, build_network
+from kinema.train.caching import Caches, open_caches
 from kinema.train.config import TrainConfig
 from kinema.train.encoders import check_lengths, run_encoders, trained_parts, with_encoders
 from kinema.train.stages import stages, whole_chain
@@ -39,6 +40,7 @@ class Run:
     state: TrainState
     model: Model
     prompts: tuple[str, ...]
+    caches: Caches
     refused: tuple[str, ...] = ()
 
     @property
@@ -48,7 +50,7 @@ class Run:
         if "text_encoder" in self.state.average:
             text_encoder = self.state.average["text_encoder"]  # type: ignore[assignment]
         network = self.state.average["network"]
-        assert isinstance(network, STDiT2)
+        assert isinstance(network, STDiT2 | VideoUNet)
         return replace(self.model, network=network, text_encoder=text_encoder)
 
     def export(self) -> None:
@@ -89,6 +91,7 @@ def prepare(config: TrainConfig, dataset: Path, folder: Path, resume: bool) -> R
         plan=plans[-1],
         state=state,
         model=model,
+        caches=open_caches(config, dataset, model.autoencoder, model.text_encoder),
         prompts=config.preview.prompts or _first_captions(dataset, config.preview.count),
         refused=refused,
     )
@@ -133,7 +136,7 @@ def _claim(folder: Path, resume: bool) -> None:
     writable_folder(folder)
 
 
-def _seeded_network(config: TrainConfig) -> STDiT2:
+def _seeded_network(config: TrainConfig) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return build_network(config.network)

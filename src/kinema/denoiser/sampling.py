@@ -10,35 +10,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kinema.conventions import CONVENTIONS, Conventions
+from kinema.denoiser.conditions import Told, VideoShape, joined, null_text, predictor, told, without_text
+from kinema.diffusion import processes
 from kinema.diffusion.guidance import guide, split_pair
 from kinema.diffusion.iddpm import IDDPMConfig, tables
-from kinema.diffusion.processes import Schedule, denoised, sampling_sigmas, told
+from kinema.diffusion.processes import Schedule
 from kinema.diffusion.protocols import Denoise, Denoised, Draw
 from kinema.diffusion.samplers import sample_ancestral
 from kinema.diffusion.samplers_ode import sample_ddim, sample_dpmpp_2m, sample_euler, sample_heun
-from kinema.encoders.latent_frames import latent_frames
-from kinema.encoders.protocols import Autoencoder, EncodedText
 from kinema.model import Model
-from kinema.nn import Conditioning, cat_conditioning
 
 Sampler = Literal["ancestral", "ddim", "euler", "heun", "dpmpp-2m"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoShape:
-    """A clip in pixels."""
-
-    height: int
-    width: int
-    frames: int
-    fps: float
-
-    def latent_shape(self, autoencoder: Autoencoder) -> tuple[int, int, int, int]:
-        """`c t h w` of the clip's latents."""
-        factor = autoencoder.spatial_factor
-        frames = latent_frames(self.frames, autoencoder.temporal_factor)
-        return autoencoder.latent_channels, frames, self.height // factor, self.width // factor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,29 +34,7 @@ class Given:
     denoise_mask: Bool[Tensor, "b t"] | Float[Tensor, "b t"]
 
 
-def condition(
-    text: EncodedText,
-    shape: VideoShape,
-    fps: Float[Tensor, " b"] | None = None,
-    conventions: Conventions = CONVENTIONS["kinema"],
-) -> Conditioning:
-    """Text and the facts of the clip as the network was taught them.
-
-    `fps` is what it is told row by row; without it, what it was told of clips that play at the shape's.
-    """
-    ones = torch.ones(len(text.tokens), device=text.tokens.device)
-    return Conditioning(
-        tokens=text.tokens,
-        token_mask=text.mask,
-        height=ones * shape.height,
-        width=ones * shape.width,
-        aspect_ratio=ones * conventions.aspect_ratio(shape.height, shape.width),
-        frames=ones * shape.frames,
-        fps=ones * conventions.told_fps(shape.fps, shape.frames) if fps is None else fps.to(ones),
-    )
-
-
-def build_denoise(model: Model, conditioning: Conditioning, *, guidance_scale: float = 1.0) -> Denoise:
+def build_denoise(model: Model, conditioning: Told, *, guidance_scale: float = 1.0) -> Denoise:
     """The model as a function of noised latents and sigma.
 
     With guidance, one forward pass holds the conditional and the unconditional rows. Text is embedded
@@ -82,16 +42,16 @@ def build_denoise(model: Model, conditioning: Conditioning, *, guidance_scale: f
     """
     guided, channels = guidance_scale != 1.0, model.conventions.guided_channels
     if guided:
-        null = model.network.null_tokens(conditioning.tokens.shape[1])
-        conditioning = cat_conditioning([conditioning, conditioning.with_caption(null)])
-    text = model.network.text_keys_values(conditioning.tokens)
+        null = null_text(model.network, model.text_encoder, conditioning.tokens.shape[1])
+        conditioning = joined(conditioning, without_text(conditioning, null))
+    predict = predictor(model.network, conditioning)
 
     def denoise(latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]) -> Denoised:
         if guided:
             latents, sigma = torch.cat([latents, latents]), torch.cat([sigma, sigma])
-        scaled, timestep = told(model.process, latents, sigma)
-        output = model.network(scaled, timestep, conditioning, _denoise_mask(sigma), text=text)
-        estimate = denoised(model.process, output, latents, sigma)
+        scaled, timestep = processes.told(model.process, latents, sigma)
+        output = predict(scaled, timestep, _denoise_mask(sigma))
+        estimate = processes.denoised(model.process, output, latents, sigma)
         return guide(*split_pair(estimate), guidance_scale, channels) if guided else estimate
 
     return denoise
@@ -123,13 +83,13 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
     text = model.text_encoder.encode(prompts)
-    conditioning = condition(text, shape, conventions=model.conventions).to(model.device)
+    conditioning = told(model.network, text, shape, conventions=model.conventions).to(model.device)
     denoise = build_denoise(model, conditioning, guidance_scale=guidance_scale)
     draw = _rows(generators, shape.latent_shape(model.autoencoder), model.device)
     noise = draw()
     denoise = denoise if on_step is None else _counted(denoise, on_step)
     mask, clean = (None, None) if given is None else (given.denoise_mask, given.latents)
-    sigmas = sampling_sigmas(model.process, steps, schedule, noise[0, 0].numel())
+    sigmas = processes.sampling_sigmas(model.process, steps, schedule, noise[0, 0].numel())
     match sampler or default_sampler(model):
         case "ancestral":
             assert isinstance(model.process, IDDPMConfig)

@@ -1,0 +1,16 @@
+"""A model and what it is told as one `Denoise`, and clips sampled with it."""
+
+from __future__ import annotations
+
+from kinema.denoiser.conditions import VideoShape, condition
+from kinema.denoiser.sampling import Given, Sampler, build_denoise, default_sampler, sample_latents
+
+__all__ = [
+    "Given",
+    "Sampler",
+    "VideoShape",
+    "build_denoise",
+    "condition",
+    "default_sampler",
+    "sample_latents",
+]

@@ -1,0 +1,170 @@
+"""What a network is told besides noised latents, by its type: the one place where networks differ.
+
+Training and sampling both come here, so that they tell a network the same things in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from kinema.conventions import CONVENTIONS, Conventions
+from kinema.encoders.latent_frames import latent_frames
+from kinema.encoders.protocols import Autoencoder, EncodedText, TextEncoder
+from kinema.nn import (
+    Conditioning,
+    Network,
+    STDiT2,
+    VideoConditioning,
+    VideoUNet,
+    cat_conditioning,
+)
+
+Told = Conditioning | VideoConditioning
+Facts = Mapping[str, Float[Tensor, " b"]]
+"""Numbers by name, a row each: fps, motion, augmentation, elevation…"""
+
+Predict = Callable[[Tensor, Float[Tensor, "b t"], Bool[Tensor, "b t"] | None], Tensor]
+"""`predict(latents, timestep, denoise_mask)`: a network with everything else inside."""
+
+NEUTRAL_MOTION = 127.0
+"""The middle of 0..255: what a network is told where nobody says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoShape:
+    """A clip in pixels."""
+
+    height: int
+    width: int
+    frames: int
+    fps: float
+
+    def latent_shape(self, autoencoder: Autoencoder) -> tuple[int, int, int, int]:
+        """`c t h w` of the clip's latents."""
+        factor = autoencoder.spatial_factor
+        frames = latent_frames(self.frames, autoencoder.temporal_factor)
+        return autoencoder.latent_channels, frames, self.height // factor, self.width // factor
+
+
+def told(
+    network: Network,
+    text: EncodedText,
+    shape: VideoShape,
+    facts: Facts | None = None,
+    conventions: Conventions = CONVENTIONS["kinema"],
+) -> Told:
+    """Text and the facts of the clip as the network was taught them; what `facts` lacks follows the shape."""
+    facts = facts or {}
+    match network:
+        case STDiT2():
+            return condition(text, shape, facts.get("fps"), conventions)
+        case VideoUNet():
+            return _video_conditioning(network, text, shape, facts, conventions)
+
+
+def condition(
+    text: EncodedText,
+    shape: VideoShape,
+    fps: Float[Tensor, " b"] | None = None,
+    conventions: Conventions = CONVENTIONS["kinema"],
+) -> Conditioning:
+    """Text and the facts of the clip for the transformer.
+
+    `fps` is what it is told row by row; without it, what it was told of clips that play at the shape's.
+    """
+    ones = torch.ones(len(text.tokens), device=text.tokens.device)
+    return Conditioning(
+        tokens=text.tokens,
+        token_mask=text.mask,
+        height=ones * shape.height,
+        width=ones * shape.width,
+        aspect_ratio=ones * conventions.aspect_ratio(shape.height, shape.width),
+        frames=ones * shape.frames,
+        fps=ones * conventions.told_fps(shape.fps, shape.frames) if fps is None else fps.to(ones),
+    )
+
+
+def _video_conditioning(
+    network: VideoUNet, text: EncodedText, shape: VideoShape, facts: Facts, conventions: Conventions
+) -> VideoConditioning:
+    """A single frame is an image: the temporal layers do not touch it."""
+    ones = torch.ones(len(text.tokens), device=text.tokens.device)
+    usual = {"fps": conventions.told_fps(shape.fps, shape.frames), "motion": NEUTRAL_MOTION}
+    columns = [
+        facts[name].to(ones) if name in facts else ones * usual.get(name, 0.0)
+        for name in (condition.name for condition in network.config.conditions)
+    ]
+    return VideoConditioning(
+        tokens=text.tokens,
+        values=torch.stack(columns, dim=1) if columns else ones[:, None][:, :0],
+        image_only=ones.bool() if shape.frames == 1 else None,
+    )
+
+
+def null_text(network: Network, encoder: TextEncoder, length: int) -> Float[Tensor, "{length} d"]:
+    """The tokens of no text: the transformer has its own, the video UNet was shown an empty caption."""
+    match network:
+        case STDiT2():
+            return network.null_tokens(length)
+        case VideoUNet():
+            return encoder.encode([""]).tokens[0]
+
+
+def without_text(
+    conditioning: Told, null: Float[Tensor, "l d"], where: Bool[Tensor, " b"] | None = None
+) -> Told:
+    """The null text for all rows, or for those in `where`."""
+    match conditioning:
+        case Conditioning():
+            return conditioning.with_caption(null, where)
+        case VideoConditioning(tokens=tokens):
+            replaced = null.to(tokens).expand_as(tokens)
+            if where is not None:
+                replaced = torch.where(where[:, None, None], replaced, tokens)
+            return replace(conditioning, tokens=replaced)
+
+
+def joined(first: Told, second: Told) -> Told:
+    """The rows of both in one batch."""
+    match first, second:
+        case Conditioning(), Conditioning():
+            return cat_conditioning([first, second])
+        case VideoConditioning(), VideoConditioning():
+            return VideoConditioning(
+                tokens=torch.cat([first.tokens, second.tokens]),
+                values=torch.cat([first.values, second.values]),
+                channels=_cat(first.channels, second.channels),
+                image_only=_cat(first.image_only, second.image_only),
+            )
+        case _:
+            raise TypeError(f"cannot join {type(first).__name__} and {type(second).__name__}")
+
+
+def _cat(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    if first is None or second is None:
+        if first is not second:
+            raise ValueError("one conditioning has what the other lacks")
+        return None
+    return torch.cat([first, second])
+
+
+def predictor(network: Network, conditioning: Told) -> Predict:
+    """The network with its conditioning. Text is embedded once here, where a network can."""
+    match network, conditioning:
+        case STDiT2(), Conditioning():
+            text = network.text_keys_values(conditioning.tokens)
+
+            def predict(latents: Tensor, timestep: Tensor, denoise_mask: Tensor | None) -> Tensor:
+                # It knows one time for all noised frames; given ones are marked by the mask.
+                return network(latents, timestep.amax(1), conditioning, denoise_mask, text=text)  # type: ignore[no-any-return]
+
+            return predict
+        case VideoUNet(), VideoConditioning():
+            return lambda latents, timestep, _: network(latents, timestep, conditioning)
+        case _:
+            raise TypeError(f"{type(conditioning).__name__} is not for a {type(network).__name__}")
