@@ -25,7 +25,7 @@ LAYERS = [
     {"encoders", "video"},
     {"model"},
     {"dataset", "denoiser"},
-    {"train", "generate", "evaluate", "curate", "convert"},
+    {"train", "generate", "evaluate", "curate", "convert", "world"},
     {"demo", "studio", "bench"},
     {"config"},
     {"cli"},

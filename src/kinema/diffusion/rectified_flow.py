@@ -1,7 +1,8 @@
 """Rectified flow: straight lines from noise to clean latents (Liu et al., arXiv:2209.03003).
 
 At time t in [0, 1] the latents are (1 - t) clean + t noise, and the network predicts noise - clean, or the
-clean latents (Li and He, arXiv:2511.13720); the loss is that of the velocity in both cases. Times are drawn logit-normally and shifted to more noise for larger videos (Esser et al., arXiv:2403.03206).
+clean latents (Li and He, arXiv:2511.13720); the loss is that of the velocity in both cases. Times are drawn
+logit-normally and shifted to more noise for larger videos (Esser et al., arXiv:2403.03206).
 """
 
 from __future__ import annotations

@@ -55,6 +55,7 @@ class SelfAttention(nn.Module):
         self, qkv: Float[Tensor, "b t s n"], angles: Angles | None, places: Angles | None
     ) -> Float[Tensor, "b t s d"]:
         queries, keys, values = rearrange(qkv, "b t s (n h d) -> n b t s h d", n=3, h=self.heads).unbind(0)
+        turns: Angles | None
         if angles is not None:
             turns = _spread(angles, "t pairs -> t 1 1 pairs")
         else:

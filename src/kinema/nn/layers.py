@@ -157,7 +157,7 @@ def rotate(
 def turn_pairs(
     values: Float[Tensor, "*n t s h d"], cosines: Float[Tensor, "*m half"], sines: Float[Tensor, "*m half"]
 ) -> Float[Tensor, "*n t s h d"]:
-    """Turn the channel pairs by angles that stand beside them: of frames (`t 1 1 half`), places (`s 1 half`)."""
+    """Turn the channel pairs (2j, 2j+1) by angles of frames (`t 1 1 half`) or of places (`s 1 half`)."""
     pairs = rearrange(values.float(), "... (pair two) -> ... pair two", two=2)
     if torch.compiler.is_compiling():  # the compiler does not fuse complex numbers
         even, odd = pairs.unbind(-1)

@@ -41,8 +41,8 @@ class STDiT2Config:
     costs less and leaves it the identity that it starts as.
     `spatial_rope`: attention within a frame turns queries and keys by row and column, beside the positions
     that are added to the tokens: a small network learns shapes sooner when a place is told relatively.
-    `modulate_by_caption`: the mean of the caption's words joins the timestep in what steers the blocks, beside
-    the attention to each word: it multiplies the tokens, where attention can only add to them.
+    `modulate_by_caption`: the mean of the caption's words joins the timestep in what steers the blocks,
+    beside the attention to each word: it multiplies the tokens, where attention can only add to them.
     """
 
     kind: Literal["stdit2"] = "stdit2"
@@ -130,7 +130,7 @@ class Block(nn.Module):
         self.mlp = Mlp(width, int(width * config.mlp_ratio), width)
         self.attn_temp = SelfAttention(width, heads, qk_norm=config.qk_norm, rope_first=config.rope_first)
 
-    def forward(
+    def forward(  # noqa: PLR0913, PLR0917 - called with positions by gradient checkpointing
         self,
         tokens: Float[Tensor, "b t s d"],
         modulations: Modulations,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 
 from kinema.world.looking import bright_pixels
 from kinema.world.scene import FPS, Camera
@@ -15,7 +17,7 @@ _PAN_PER_S, _ZOOM_PER_S = 0.05, 0.06
 
 def seen_camera(frames: UInt8[np.ndarray, "t h w 3"]) -> Camera:
     """Static also where the background shows nothing that could be seen to move."""
-    pairs = [_between(first, second) for first, second in zip(frames, frames[1:], strict=False)]
+    pairs = [_between(first, second) for first, second in pairwise(frames)]
     found = np.array([pair for pair in pairs if pair is not None])
     if len(found) < max(1, (len(frames) - 1) // 3):
         return Camera.STATIC
@@ -39,7 +41,8 @@ def _between(
     points = cv2.goodFeaturesToTrack(grey, 80, 0.05, 4, mask=1 - objects, blockSize=5)
     if points is None or len(points) < 6:
         return None
-    moved, status, _ = cv2.calcOpticalFlowPyrLK(grey, later, points, None, winSize=(11, 11), maxLevel=1)
+    guess = points.copy()
+    moved, status, _ = cv2.calcOpticalFlowPyrLK(grey, later, points, guess, winSize=(11, 11), maxLevel=1)
     good = status[:, 0].astype(bool)
     return _similarity(points[good, 0], moved[good, 0], first.shape) if good.sum() >= 6 else None
 

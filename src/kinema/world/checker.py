@@ -1,4 +1,4 @@
-"""Whether a clip shows what was asked for, by looking at its pixels: colour, shape, motion, size, place, camera.
+"""Whether a clip shows what was asked for, by its pixels: colour, shape, motion, size, place, camera.
 
 Nothing is learned. What the checker makes of rendered clips is compared with their scenes in the tests.
 """
@@ -54,7 +54,7 @@ class Verdict:
         return self.colour and self.shape and self.motion
 
 
-def look(frames: UInt8[np.ndarray, "t h w 3"], camera: Camera = Camera.STATIC) -> list[Seen]:
+def look(frames: UInt8[np.ndarray, "t h w 3"]) -> list[Seen]:
     """The objects of a clip, most visible first."""
     tracks = sorted(follow(frames), key=lambda track: -sum(blob.radius for _, blob in track.seen))
     return [_seen(track) for track in tracks]

@@ -9,7 +9,19 @@ from typing import TypeVar
 
 import numpy as np
 
-from kinema.world.render import HOP, MOVE_PER_S, ORBIT, PAN_PER_S, ZOOM_PER_S, aspect_half, poses
+from kinema.world.render import (
+    GROWTH_PER_S,
+    HOP,
+    LARGEST,
+    MOVE_PER_S,
+    ORBIT,
+    PAN_PER_S,
+    PANS,
+    WAYS,
+    ZOOM_PER_S,
+    aspect_half,
+    poses,
+)
 from kinema.world.scene import (
     FPS,
     RADII,
@@ -29,6 +41,8 @@ from kinema.world.scene import (
 )
 
 T = TypeVar("T")
+Room = tuple[float, float, float, float]
+"""Left, right, top and bottom."""
 _TRIES = 200
 _GAP = 0.04
 
@@ -145,48 +159,40 @@ def _settle(
     return replace(placed, place=_place(placed, middle))
 
 
-def _camera_room(thing: Thing, camera: Camera, seconds: float) -> tuple[float, float, float, float]:
+def _camera_room(thing: Thing, camera: Camera, seconds: float) -> Room:
     """What a moving camera needs around a thing that must stay in sight, at most half a picture."""
     edge, gone = thing.radius + 0.01, min(PAN_PER_S * seconds, 0.4)
-    far = min(edge + gone, 0.5)
-    match camera:
-        case Camera.PAN_LEFT:
-            return edge, far, edge, edge
-        case Camera.PAN_RIGHT:
-            return far, edge, edge, edge
-        case Camera.PAN_UP:
-            return edge, edge, edge, far
-        case Camera.PAN_DOWN:
-            return edge, edge, far, edge
-        case Camera.ZOOM_IN:
-            near = 0.5 - (0.5 - edge * math.exp(ZOOM_PER_S * seconds)) / math.exp(ZOOM_PER_S * seconds)
-            return near, near, near, near
-        case _:
-            return edge, edge, edge, edge
+    if camera is Camera.ZOOM_IN:
+        nearer = math.exp(ZOOM_PER_S * seconds)
+        edge = 0.5 - (0.5 - edge * nearer) / nearer
+    across, down = PANS.get(camera, (0, 0))
+    return _stretched(edge, (-across * gone, -down * gone), 0.5)
 
 
-def _room(thing: Thing, seconds: float) -> tuple[float, float, float, float]:
-    """What must lie between the thing's first centre and the left, right, top and bottom edges."""
-    far = MOVE_PER_S * SPEEDS[thing.pace] * seconds
-    edge = thing.radius + 0.01
+def _room(thing: Thing, seconds: float) -> Room:
+    """What must lie between the thing's first centre and the edges."""
+    pace, edge = SPEEDS[thing.pace], thing.radius + 0.01
     match thing.motion:
-        case Motion.LEFT:
-            return min(edge + far, 0.72), edge, edge, edge
-        case Motion.RIGHT:
-            return edge, min(edge + far, 0.72), edge, edge
-        case Motion.UP:
-            return edge, edge, min(edge + far, 0.72), edge
-        case Motion.DOWN:
-            return edge, edge, edge, min(edge + far, 0.72)
         case Motion.BOUNCE:
-            return edge, edge, edge + HOP, edge
+            return _stretched(edge, (0, -HOP), 1.0)
         case Motion.CIRCLE:
-            return edge + ORBIT, edge + ORBIT, edge + ORBIT, edge + ORBIT
+            return _stretched(edge + ORBIT, (0, 0), 1.0)
         case Motion.GROW:
-            large = min(0.36, thing.radius * math.exp(0.3 * SPEEDS[thing.pace] * seconds)) + 0.01
-            return large, large, large, large
+            grown = min(LARGEST, thing.radius * math.exp(GROWTH_PER_S * pace * seconds))
+            return _stretched(grown + 0.01, (0, 0), 1.0)
         case _:
-            return edge, edge, edge, edge
+            across, down = WAYS.get(thing.motion, (0, 0))
+            far = MOVE_PER_S * pace * seconds
+            return _stretched(edge, (across * far, down * far), 0.72)
+
+
+def _stretched(edge: float, way: tuple[float, float], most: float) -> Room:
+    """`edge` on all sides, and the way on the side to which it leads, at most `most` there."""
+
+    def side(far: float) -> float:
+        return min(edge + far, max(most, edge)) if far > 0 else edge
+
+    return side(-way[0]), side(way[0]), side(-way[1]), side(way[1])
 
 
 def _place(thing: Thing, middle: tuple[float, float]) -> Place | None:

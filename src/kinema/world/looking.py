@@ -6,6 +6,7 @@ Nothing here knows what was asked for.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -16,6 +17,8 @@ from kinema.world.render import RGB
 from kinema.world.scene import Colour
 
 _LEAST_PIXELS = 20
+_FURTHEST = 0.3
+"""Sides that an object may go between two frames."""
 _LEAST_BRIGHT = 118
 """No background has a channel this bright, no object lacks one."""
 _REFERENCE = np.array([RGB[colour] for colour in Colour], np.float32)
@@ -82,7 +85,8 @@ def _nearest_colour(frame: UInt8[np.ndarray, "h w 3"]) -> np.ndarray:
     scaled = pixels / np.maximum(pixels.max(-1, keepdims=True), 1)
     reference = _REFERENCE / _REFERENCE.max(-1, keepdims=True)
     distance = ((scaled[..., None, :] - reference) ** 2).sum(-1)
-    return distance.argmin(-1)
+    nearest: np.ndarray = distance.argmin(-1)
+    return nearest
 
 
 def _parts(area: Bool[np.ndarray, "h w"], least: int) -> list[Bool[np.ndarray, "h w"]]:
@@ -120,8 +124,8 @@ def follow(frames: UInt8[np.ndarray, "t h w 3"]) -> list[Track]:
         free = blobs(frame)
         for track in tracks:
             last = next(blob for blob in reversed(track) if blob is not None)
-            best = min(free, key=lambda blob, last=last: _jump(last, blob), default=None)
-            if best is not None and _jump(last, best) < 0.3:
+            best = min(free, key=partial(_jump, last), default=None)
+            if best is not None and _jump(last, best) < _FURTHEST:
                 free.remove(best)
                 track.append(best)
             else:

@@ -26,8 +26,18 @@ MOVE_PER_S, TURN_PER_S, GROWTH_PER_S, ORBIT_PER_S = 0.2, 1.0, 0.3, 2.4
 """Normal speeds: sides, radians, log radius and radians of the orbit per second."""
 PAN_PER_S, ZOOM_PER_S = 0.16, 0.2
 """The camera's: sides and log scale per second."""
-ORBIT, HOP = 0.17, 0.34
-"""Radius of an orbit; height of a bounce."""
+ORBIT, HOP, HOPS_PER_S = 0.17, 0.34, 0.8
+"""Radius of an orbit; height of a bounce, and how often it comes at normal speed."""
+SMALLEST, LARGEST = 0.07, 0.36
+"""Radii at which shrinking and growing end."""
+WAYS = {Motion.LEFT: (-1, 0), Motion.RIGHT: (1, 0), Motion.UP: (0, -1), Motion.DOWN: (0, 1)}
+PANS = {
+    Camera.PAN_LEFT: (-1, 0),
+    Camera.PAN_RIGHT: (1, 0),
+    Camera.PAN_UP: (0, -1),
+    Camera.PAN_DOWN: (0, 1),
+}
+"""Directions, right and down."""
 
 
 @dataclass(frozen=True)
@@ -50,28 +60,30 @@ def _pose(thing: Thing, time_s: float, wide: float, high: float) -> Pose:
     gone = time_s * SPEEDS[thing.pace]
     x, y, radius, angle = thing.x, thing.y, thing.radius, thing.angle
     match thing.motion:
-        case Motion.LEFT:
-            x = max(min(radius, x), x - MOVE_PER_S * gone)
-        case Motion.RIGHT:
-            x = min(max(wide - radius, x), x + MOVE_PER_S * gone)
-        case Motion.UP:
-            y = max(min(radius, y), y - MOVE_PER_S * gone)
-        case Motion.DOWN:
-            y = min(max(high - radius, y), y + MOVE_PER_S * gone)
+        case Motion.LEFT | Motion.RIGHT | Motion.UP | Motion.DOWN:
+            across, down = WAYS[thing.motion]
+            x = _stopped(x, across * MOVE_PER_S * gone, radius, wide)
+            y = _stopped(y, down * MOVE_PER_S * gone, radius, high)
         case Motion.SPIN:
             angle += TURN_PER_S * gone
         case Motion.BOUNCE:
-            y -= HOP * _hop(thing.phase + gone * 0.8)
+            y -= HOP * _hop(thing.phase + HOPS_PER_S * gone)
         case Motion.GROW:
-            radius = min(0.36, radius * math.exp(GROWTH_PER_S * gone))
+            radius = min(LARGEST, radius * math.exp(GROWTH_PER_S * gone))
         case Motion.SHRINK:
-            radius = max(0.07, radius * math.exp(-GROWTH_PER_S * gone))
+            radius = max(SMALLEST, radius * math.exp(-GROWTH_PER_S * gone))
         case Motion.CIRCLE:
             turn = thing.phase + ORBIT_PER_S * gone
             x, y = x + ORBIT * math.cos(turn), y + ORBIT * math.sin(turn)
         case Motion.STILL:
             pass
     return Pose(x, y, radius, angle)
+
+
+def _stopped(start: float, way: float, radius: float, length: float) -> float:
+    """Where a thing that sets out from `start` is, if it stops at the edges of `length`."""
+    least, most = min(radius, start), max(length - radius, start)
+    return min(most, max(least, start + way))
 
 
 def _hop(phase: float) -> float:
@@ -106,22 +118,9 @@ def aspect_half(aspect: float) -> tuple[float, float]:
 
 def camera_pose(camera: Camera, time_s: float) -> tuple[float, float, float]:
     """How far the camera has gone to the right and down (in sides), and how much larger things look."""
-    gone = PAN_PER_S * time_s
-    match camera:
-        case Camera.STATIC:
-            return 0.0, 0.0, 1.0
-        case Camera.PAN_LEFT:
-            return -gone, 0.0, 1.0
-        case Camera.PAN_RIGHT:
-            return gone, 0.0, 1.0
-        case Camera.PAN_UP:
-            return 0.0, -gone, 1.0
-        case Camera.PAN_DOWN:
-            return 0.0, gone, 1.0
-        case Camera.ZOOM_IN:
-            return 0.0, 0.0, math.exp(ZOOM_PER_S * time_s)
-        case Camera.ZOOM_OUT:
-            return 0.0, 0.0, math.exp(-ZOOM_PER_S * time_s)
+    across, down = PANS.get(camera, (0, 0))
+    nearer = {Camera.ZOOM_IN: 1, Camera.ZOOM_OUT: -1}.get(camera, 0)
+    return across * PAN_PER_S * time_s, down * PAN_PER_S * time_s, math.exp(nearer * ZOOM_PER_S * time_s)
 
 
 def _draw(
@@ -179,7 +178,7 @@ def _ground(
 ) -> UInt8[np.ndarray, "h w 3"]:
     first, second = np.array(backdrop.first, float), np.array(backdrop.second, float)
     if backdrop.ground is Ground.PLAIN:
-        return np.broadcast_to(first.astype(np.uint8), (height, width, 3))
+        return np.full((height, width, 3), first, np.uint8)
     side = min(height, width)
     offset_x, offset_y, scale = camera
     columns = ((np.arange(width) + 0.5 - width / 2) / side + offset_x) / scale
@@ -201,8 +200,8 @@ def _ground(
             )
         case _:
             share = _cloud(backdrop.seed, rows, columns)
-    mixed = first + share[..., None] * (second - first)
-    return np.round(mixed).astype(np.uint8)
+    mixed: UInt8[np.ndarray, "h w 3"] = np.round(first + share[..., None] * (second - first)).astype(np.uint8)
+    return mixed
 
 
 def _square_wave(
@@ -215,7 +214,8 @@ def _square_wave(
 
 @lru_cache(maxsize=64)
 def _cloud_table(seed: int) -> Float[np.ndarray, "n n"]:
-    return np.random.default_rng(seed).random((32, 32))
+    table: Float[np.ndarray, "n n"] = np.random.default_rng(seed).random((32, 32))
+    return table
 
 
 def _cloud(

@@ -35,7 +35,7 @@ class Colour(StrEnum):
 
 
 class Motion(StrEnum):
-    """What an object does all the time; at the edge of the picture a moving one stops, a bouncing one turns."""
+    """What an object does all the time; one that moves to the edge of the picture stops there."""
 
     STILL = "still"
     LEFT = "left"
