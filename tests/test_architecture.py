@@ -23,9 +23,9 @@ LAYERS = [
     {"manifest", "checkpoint", "runlog", "page"},
     {"nn", "diffusion"},
     {"encoders", "video"},
-    {"model"},
+    {"model", "lora"},
     {"dataset", "denoiser"},
-    {"train", "generate", "evaluate", "curate", "convert", "world"},
+    {"train", "generate", "evaluate", "curate", "convert", "render", "world"},
     {"demo", "studio", "bench"},
     {"config"},
     {"cli"},
@@ -39,6 +39,8 @@ OWNERS = {
     "diffusers": {"encoders", "convert", "bench"},  # bench has diffusers' own networks as peers
     "cyclopts": {"cli"},
     "rich": {"cli"},
+    "trimesh": {"render"},
+    **{name: {"studio"} for name in ("fastapi", "starlette", "uvicorn", "jinja2")},
 }
 """Libraries that only these parts may import."""
 

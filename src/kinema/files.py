@@ -41,16 +41,20 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Keep other runs out of `folder`, and remove the temporary files that a killed one left in it.
-
-    Raises `OutputError` when another run is writing there.
-    """
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of `folder`. Raises `OutputError` when another run is writing there."""
     with (folder / ".lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OutputError(f"{folder} is being written by another run; wait for it or stop it") from error
+        yield
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """As `locked`, and remove the temporary files that a killed run left in the folder."""
+    with locked(folder):
         for leftover in folder.rglob(".*"):
             if _TEMPORARY.fullmatch(leftover.name) and leftover.is_file():
                 leftover.unlink()

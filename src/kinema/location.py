@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,13 @@ _BLOCK_BYTES = 4 << 20  # a ranged read of an object; a decoder's small reads ar
 def is_url(name: str | Path) -> bool:
     """Whether a name is an address such as s3://bucket/clip.mp4."""
     return "://" in str(name)
+
+
+def filename_words(source: Path) -> str:
+    """`beach_sunset-1080p_02.mp4` is "beach sunset": numbers and words with digits say nothing."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", source.stem)
+    words = re.split(r"[\W_]+", spaced)
+    return " ".join(word.lower() for word in words if word and not any(char.isdigit() for char in word))
 
 
 def located(name: str | Path) -> Path:

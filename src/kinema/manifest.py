@@ -59,6 +59,7 @@ class Clip:
     height / width. Scores are None where they were not computed. `shard` is the file, relative to the dataset
     folder, that holds the pixels when they were copied out of the source: all of it, or `size` bytes from
     `offset`; the `stored_*` columns say which part of the source it holds, and at which size.
+    `elevation` and `azimuth`: degrees of the first frame's camera, of an orbit once around a rendered object.
     """
 
     clip_id: str
@@ -102,6 +103,8 @@ class Clip:
     stored_frames: int | None = None
     stored_height: int | None = None
     stored_width: int | None = None
+    elevation: float | None = None
+    azimuth: float | None = None
 
 
 SOURCE_SCHEMA = pa.schema(
@@ -169,6 +172,8 @@ CLIP_SCHEMA = pa.schema(
         ("stored_frames", pa.int64()),
         ("stored_height", pa.int32()),
         ("stored_width", pa.int32()),
+        ("elevation", pa.float64()),
+        ("azimuth", pa.float64()),
     ]
 )
 
@@ -202,6 +207,13 @@ def read_clips(folder: Path) -> list[Clip]:
         for row in _read_parts(folder, "clips")
     ]
     return sorted(clips, key=lambda clip: (clip.source_path, clip.start_frame, clip.clip_id))
+
+
+def read_part(part: Path) -> list[Clip]:
+    """The clips of one part."""
+    names = {item.name for item in fields(Clip)}
+    rows = pq.read_table(part).to_pylist()
+    return [_clip({key: value for key, value in row.items() if key in names}) for row in rows]
 
 
 def _clip(row: dict[str, Any]) -> Clip:

@@ -14,9 +14,9 @@ from kinema.cli.commands import app
 from kinema.errors import Interrupted, OutputError
 
 COMMANDS = [
-    *("curate", "filter", "report", "caption", "plan", "train"),
+    *("curate", "render-orbits", "filter", "report", "caption", "plan", "train"),
     *("generate", "animate", "demo", "evaluate", "arena", "convert", "bench", "export", "import"),
-    *("extend", "connect", "edit", "interpolate"),
+    *("extend", "connect", "edit", "interpolate", "studio"),
 ]
 HEAVY = ["torch", "av", "cv2", "pyarrow", "pydantic", "numpy", "duckdb", "transformers"]
 

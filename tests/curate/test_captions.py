@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from kinema.curate.captions import CaptionConfig, CaptionSource, filename_words
+from kinema.curate.captions import CaptionConfig, CaptionSource
 from kinema.errors import DatasetError
+from kinema.location import filename_words
 from kinema.manifest import Caption
 
 

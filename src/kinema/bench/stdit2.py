@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from kinema.bench.figures import Figure, interleaved, report
 from kinema.bench.naive_stdit2 import naive_forward
-from kinema.nn import Conditioning, STDiT2, STDiT2Config, cat_conditioning
+from kinema.nn import Conditioning, STDiT2, STDiT2Config, build_network, cat_conditioning
 
 THREADS = 2
 Task = Callable[[], object]
@@ -48,7 +48,7 @@ class Setting:
             caption_channels=self.caption_channels,
             max_tokens=self.words,
         )
-        network = STDiT2(config)
+        network = build_network(config)
         for parameter in network.parameters():
             if parameter.requires_grad and not parameter.any():
                 nn.init.normal_(parameter, std=0.02)

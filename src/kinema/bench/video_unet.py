@@ -20,6 +20,7 @@ from kinema.diffusion.edm import EDMConfig, denoiser
 from kinema.diffusion.karras import guide_frames, karras_sigmas, linear_guidance
 from kinema.diffusion.protocols import Denoised
 from kinema.diffusion.samplers_ode import sample_euler
+from kinema.nn import build_network
 from kinema.nn.video_unet import VideoConditioning, VideoUNet, VideoUNetConfig
 
 Kind = Literal["kinema", "diffusers"]
@@ -63,7 +64,7 @@ def build(kind: Kind, setting: Setting) -> nn.Module:
     """Either network, with random weights."""
     torch.manual_seed(0)
     if kind == "kinema":
-        return VideoUNet(setting.config)
+        return build_network(setting.config)
     from kinema.convert.svd import diffusers_network
 
     return diffusers_network(setting.config)

@@ -94,3 +94,25 @@ def caption(
         summary = caption_dataset(dataset, settings, bars)
     show(summary.as_dict(), as_json=json)
     return int(bool(summary.failed or summary.left))
+
+
+@app.command(
+    name="render-orbits", help_epilogue="Example: kinema render-orbits models --out orbits --set size=256"
+)
+def render_orbits(
+    *meshes: Annotated[Path, Parameter(help="Meshes (.obj, .glb, .ply, .stl, .off), or folders of them.")],
+    out: Annotated[Path, Parameter(name="--out", help="The dataset folder to write.")],
+    config: Config = None,
+    set_: Sets = (),
+    json: Json = False,
+) -> int:
+    """Film each mesh from once around it, in random light, as a dataset with the camera's angles."""
+    from kinema.config import load_config
+    from kinema.render.dataset import OrbitConfig
+    from kinema.render.dataset import render_orbits as run
+
+    settings = load_config(OrbitConfig, config, set_)
+    with Bars() as bars:
+        summary = run(meshes, out, settings, bars)
+    show(summary, as_json=json)
+    return int(bool(summary["failed"]))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinema.errors import DatasetError
+from kinema.location import filename_words
 from kinema.manifest import Caption
 
 _JSON_KEYS = ("captions", "caption", "text", "prompt", "description")
@@ -71,13 +72,6 @@ class CaptionSource:
 
     def _from_table(self, source: Path) -> list[_Row]:
         return self._table.get(str(source)) or self._table.get(source.name) or []
-
-
-def filename_words(source: Path) -> str:
-    """`beach_sunset-1080p_02.mp4` is "beach sunset": numbers and words with digits say nothing."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", source.stem)
-    words = re.split(r"[\W_]+", spaced)
-    return " ".join(word.lower() for word in words if word and not any(char.isdigit() for char in word))
 
 
 def _from_sidecars(source: Path) -> Iterator[_Row]:

@@ -8,7 +8,7 @@ from kinema.manifest import Clip
 
 MODEL = "kinema"
 
-_CAMERA = {
+CAMERA_WORDS = {
     "static": "static camera",
     "pan_left": "camera pans left",
     "pan_right": "camera pans right",
@@ -33,8 +33,8 @@ def measured_caption(clip: Clip) -> str:
 
 
 def _facts(clip: Clip) -> Iterator[str]:
-    if clip.camera_motion in _CAMERA:
-        yield _CAMERA[clip.camera_motion]
+    if clip.camera_motion in CAMERA_WORDS:
+        yield CAMERA_WORDS[clip.camera_motion]
     # When the camera moves, the flow is the camera's, not the subject's.
     if clip.motion_score is not None and clip.camera_motion in _HOLDS_STILL:
         yield _motion(clip.motion_score, clip.motion_direction)

@@ -18,6 +18,7 @@ import tomli_w
 
 from kinema.curate.clip_table import PART, SCORE_COLUMNS, read_columns, scores_in
 from kinema.curate.filters import SCORES, Bounds, Check, FilterConfig, checks, reasons
+from kinema.curate.verdicts import BY_HAND, judged, read_verdicts
 from kinema.errors import DatasetError
 from kinema.files import atomic_path, write_text
 from kinema.manifest import CLIP_SCHEMA, require_dataset
@@ -28,8 +29,8 @@ _THREADS = 4
 @dataclass(frozen=True, kw_only=True)
 class FilterSummary:
     """Counts over the whole folder. `thresholds` holds, by reason, the score at which it cuts; a clip with
-    several reasons counts under each in `dropped`; `changed` clips were kept before and are not, or the
-    other way round."""
+    several reasons counts under each in `dropped`, also where a person keeps it all the same; `changed` clips
+    were kept before and are not, or the other way round."""
 
     clips: int
     kept: int
@@ -48,9 +49,9 @@ class FilterSummary:
 def refilter(folder: Path, config: FilterConfig) -> FilterSummary:
     """Set `kept` and `drop_reasons` of every clip anew; parts in which nothing changes are not touched."""
     started = time.monotonic()
-    table = read_columns(folder, [*SCORE_COLUMNS, "kept", "drop_reasons"])
+    table = read_columns(folder, [*SCORE_COLUMNS, "kept", "drop_reasons", "clip_id"])
     found = checks(scores_in(table), config)
-    why = reasons(found, table.num_rows)
+    why, by_hand = judged(reasons(found, table.num_rows), table["clip_id"], read_verdicts(folder))
     kept = np.array([not item for item in why], bool)
     before = table["kept"].to_numpy(zero_copy_only=False).astype(bool)
     _rewrite(table, kept, why)
@@ -58,7 +59,8 @@ def refilter(folder: Path, config: FilterConfig) -> FilterSummary:
     summary = FilterSummary(
         clips=len(kept),
         kept=int(kept.sum()),
-        dropped={check.reason: int(check.broken.sum()) for check in found if check.broken.any()},
+        dropped={check.reason: int(check.broken.sum()) for check in found if check.broken.any()}
+        | ({BY_HAND: by_hand} if by_hand else {}),
         thresholds=_thresholds(found),
         hours=float(hours.sum()),
         hours_kept=float(hours[kept].sum()),

@@ -198,6 +198,17 @@ class WordTextEncoder(nn.Module):
         encoded: EncodedText = self(ids)
         return encoded
 
+    def with_words(self, new: Iterable[str]) -> WordTextEncoder:
+        """One that knows more words: what it knew is as it was, the rows of new words are random."""
+        added = sorted(set(new) - set(self.vocabulary))
+        grown = WordTextEncoder(self.config, (*self.vocabulary, *added))
+        kept = self.state_dict()
+        rows = kept.pop("embedding.weight")
+        grown.load_state_dict(
+            kept | {"embedding.weight": torch.cat([rows, grown.embedding.weight[len(rows) :]])}
+        )
+        return grown
+
     def unknown_words(self, caption: str) -> list[str]:
         """Words outside the vocabulary and words past `max_tokens`, in order, each once."""
         spoken = words(caption)

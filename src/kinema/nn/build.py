@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import overload
 
+from kinema.nn.memory import keep_freed_memory
 from kinema.nn.stdit2 import STDiT2, STDiT2Config
 from kinema.nn.video_unet import VideoUNet, VideoUNetConfig
 
@@ -16,7 +17,8 @@ def build_network(config: STDiT2Config) -> STDiT2: ...
 @overload
 def build_network(config: VideoUNetConfig) -> VideoUNet: ...
 def build_network(config: NetworkConfig) -> Network:
-    """The network of `config`, freshly initialised."""
+    """The network of `config`, freshly initialised; the process keeps freed memory from then on."""
+    keep_freed_memory()
     match config:
         case STDiT2Config():
             return STDiT2(config)

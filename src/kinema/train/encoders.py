@@ -7,8 +7,9 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from kinema.checkpoint import Checkpoint
 from kinema.dataset.loader import iterate_batches
 from kinema.dataset.store import kept_clips
 from kinema.diffusion.edm import EDMConfig
@@ -32,6 +33,7 @@ from kinema.train.config import TrainConfig
 from kinema.train.stages import stages
 
 _VAE, _TEXT = "vae", "text_encoder"
+_EMBEDDING = "embedding.weight"
 
 
 def run_encoders(
@@ -39,7 +41,7 @@ def run_encoders(
 ) -> tuple[Autoencoder, TextEncoder]:
     """Autoencoder and text encoder; what is made is written to the run's folder."""
     if started is not None:
-        return started.autoencoder, started.text_encoder
+        return started.autoencoder, _taught(started.text_encoder, dataset, config.seed)
     return _autoencoder(config, dataset, folder, fresh), _text_encoder(config, dataset, folder, fresh)
 
 
@@ -96,6 +98,29 @@ def check_lengths(config: TrainConfig, autoencoder: Autoencoder) -> None:
                 )
 
 
+def with_new_words(checkpoint: Checkpoint, encoder: TextEncoder) -> Checkpoint:
+    """A checkpoint of a run that knew fewer words: the rows of new ones are those of `encoder`, and zero in
+    the optimizer's memory.
+    """
+    if not isinstance(encoder, WordTextEncoder):
+        return checkpoint
+    rows = encoder.embedding.weight.detach()
+
+    def grown(tensors: dict[str, Tensor], fresh: Tensor) -> dict[str, Tensor]:
+        return {
+            key: torch.cat([tensor, fresh[len(tensor) :].to(tensor)])
+            if _EMBEDDING in key and tensor.ndim == 2
+            else tensor
+            for key, tensor in tensors.items()
+        }
+
+    fresh = {"text_encoder": rows, "ema_text_encoder": rows, "optimizer": torch.zeros_like(rows)}
+    groups = {
+        name: grown(part, fresh[name]) if name in fresh else part for name, part in checkpoint.groups.items()
+    }
+    return replace(checkpoint, groups=groups)
+
+
 def trained_parts(model: Model) -> dict[str, nn.Module]:
     """What the optimizer changes: the network, and a text encoder that learns along."""
     parts: dict[str, nn.Module] = {"network": model.network}
@@ -133,6 +158,16 @@ def _text_encoder(config: TrainConfig, dataset: Path, folder: Path, fresh: bool)
         made = WordTextEncoder(asked, build_vocabulary(captions))
     save_text_encoder(folder / _TEXT, made)
     return made
+
+
+def _taught(encoder: TextEncoder, dataset: Path, seed: int) -> TextEncoder:
+    """The text encoder of the model that a run starts from, with the dataset's own words besides."""
+    if not isinstance(encoder, WordTextEncoder):
+        return encoder
+    captions = [caption.text for clip in kept_clips(dataset) for caption in clip.captions]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return encoder.with_words(build_vocabulary(captions))
 
 
 def _same(

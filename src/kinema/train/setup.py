@@ -21,7 +21,7 @@ from kinema.model import Model, SamplingDefaults, TrainedOn, load_model, save_mo
 from kinema.nn import Network, STDiT2, VideoUNet, build_network
 from kinema.train.caching import Caches, open_caches
 from kinema.train.config import TrainConfig
-from kinema.train.encoders import check_lengths, run_encoders, trained_parts, with_encoders
+from kinema.train.encoders import check_lengths, run_encoders, trained_parts, with_encoders, with_new_words
 from kinema.train.stages import stages, whole_chain
 from kinema.train.state import TrainState
 
@@ -115,7 +115,7 @@ def _state(
     if config.start_from is not None and checkpoint_folders(config.start_from / CHECKPOINTS):
         earlier = latest_checkpoint(config.start_from / CHECKPOINTS)
         assert earlier is not None
-        state.carry_on(earlier)
+        state.carry_on(with_new_words(earlier, model.text_encoder))
         return state, earlier.refused
     return state, ()
 
