@@ -155,7 +155,7 @@ def _text_encoder(config: TrainConfig, dataset: Path, folder: Path, fresh: bool)
     captions = [caption.text for clip in kept_clips(dataset) for caption in clip.captions]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        made = WordTextEncoder(asked, build_vocabulary(captions))
+        made = WordTextEncoder(asked, build_vocabulary(captions, asked.phrases))
     save_text_encoder(folder / _TEXT, made)
     return made
 
@@ -167,7 +167,7 @@ def _taught(encoder: TextEncoder, dataset: Path, seed: int) -> TextEncoder:
     captions = [caption.text for clip in kept_clips(dataset) for caption in clip.captions]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return encoder.with_words(build_vocabulary(captions))
+        return encoder.with_words(build_vocabulary(captions, encoder.config.phrases))
 
 
 def _same(
