@@ -1,4 +1,4 @@
-"""The command that renders a dataset: a world whose every truth is known."""
+"""The commands of the embedded model: its world rendered as a dataset, and a trained model packed."""
 
 from __future__ import annotations
 
@@ -33,4 +33,28 @@ def render_world(
     with Bars() as bars:
         summary = run(out, settings, bars)
     show(summary, as_json=json)
+    return 0
+
+
+@app.command(help_epilogue="Example: kinema pack run --out model")
+def pack(
+    run: Annotated[Path, Parameter(help="A model folder, or the folder of a training run.")],
+    /,
+    *,
+    out: Annotated[Path, Parameter(name="--out", help="The model folder to write.")],
+    phrases: Annotated[
+        str | None,
+        Parameter(name="--phrases", help="Other words for what it knows: a JSON object in a file, or world."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Write a small copy of a model to hand on: averaged weights, in half precision."""
+    from kinema.checkpoint import read_json
+    from kinema.model import model_hash, pack_model
+    from kinema.world.wording import PHRASES
+
+    known = None if phrases is None else PHRASES if phrases == "world" else read_json(Path(phrases))
+    pack_model(run, out, known)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    show({"out": str(out), "bytes": size, "sha256": model_hash(out)}, as_json=json)
     return 0

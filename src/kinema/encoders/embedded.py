@@ -7,7 +7,7 @@ along with the network.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -206,6 +206,10 @@ class WordTextEncoder(nn.Module):
             kept | {"embedding.weight": torch.cat([rows, grown.embedding.weight[len(rows) :]])}
         )
         return grown
+
+    def learn_phrases(self, phrases: Mapping[str, str]) -> None:
+        """Know these other words from now on, besides those it knew."""
+        self.config = replace(self.config, phrases={**self.config.phrases, **phrases})
 
     def unknown_words(self, caption: str) -> list[str]:
         """Words outside the vocabulary and words past `max_tokens`, in order, each once."""

@@ -39,7 +39,7 @@ _PACES = (
     _each("fast", "rapidly", "swiftly", "speedily", "quick", "at high speed", "very fast"),
     _each("slowly", "slow", "gently", "gradually", "leisurely", "at low speed", "very slowly"),
 )
-_GOING = (
+_GOING: tuple[str, ...] = (
     "moves",
     "moving",
     "goes",
