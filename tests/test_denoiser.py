@@ -99,7 +99,7 @@ def test_every_step_is_counted(model: Model) -> None:
         steps=4,
         guidance_scale=1.0,
         generator=torch.Generator().manual_seed(0),
-        on_step=lambda: counted.append(1),
+        on_step=lambda _: counted.append(1),
     )
     assert len(counted) == 4
     assert latents.shape == (1, *SHAPE.latent_shape(model.autoencoder))

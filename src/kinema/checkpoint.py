@@ -1,14 +1,11 @@
-"""Tensors and state on disk: safetensors and JSON, checked on load; checkpoints are whole or not there."""
+"""Tensors and configs on disk: safetensors and JSON, checked on load."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,17 +19,6 @@ from kinema.files import atomic_path, write_text
 
 T = TypeVar("T")
 TensorGroups = Mapping[str, Mapping[str, Tensor]]
-_STATE = "state.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """A checkpoint in memory. `refused` names newer folders that were damaged, with the reason."""
-
-    step: int
-    groups: dict[str, dict[str, Tensor]]
-    state: dict[str, Any]
-    refused: tuple[str, ...] = ()
 
 
 def write_tensors(
@@ -107,97 +93,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return record
 
 
-def save_checkpoint(
-    folder: Path, *, step: int, groups: TensorGroups, state: Mapping[str, Any], keep: int
-) -> Path:
-    """Write `folder/step-N` through a temporary folder and one rename; keep the last `keep` checkpoints."""
-    target = folder / f"step-{step:08d}"
-    temporary = folder / f".step-{step:08d}-{os.getpid()}"
-    with _disk_errors(target):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
-            _write_checkpoint(temporary, step, groups, state)
-            shutil.rmtree(target, ignore_errors=True)
-            temporary.rename(target)
-            _sync(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    for old in checkpoint_folders(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
-    return target
-
-
-def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read one checkpoint folder; a file that is missing, cut short or altered is refused by name."""
-    record = read_json(folder / _STATE)
-    try:
-        groups = {}
-        for name, digest in record["files"].items():
-            path = folder / f"{name}.safetensors"
-            if not path.is_file():
-                raise CheckpointError(f"{path} is missing")
-            if _digest(path) != digest:
-                raise CheckpointError(f"{path} is damaged: its SHA-256 differs from the one written")
-            groups[name] = read_tensors(path)
-        return Checkpoint(step=int(record["step"]), groups=groups, state=record["state"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{folder / _STATE} is not a checkpoint's state: {error!r}") from error
-
-
-def latest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that reads well; None when there is none at all.
-
-    Damaged newer ones are listed in `refused`. Raises `CheckpointError` when all are damaged.
-    """
-    refused: list[str] = []
-    for path in reversed(checkpoint_folders(folder)):
-        try:
-            found = load_checkpoint(path)
-        except CheckpointError as error:
-            refused.append(str(error))
-            continue
-        return Checkpoint(step=found.step, groups=found.groups, state=found.state, refused=tuple(refused))
-    if refused:
-        raise CheckpointError(f"no checkpoint in {folder} can be read: {refused[0]}")
-    return None
-
-
-def checkpoint_folders(folder: Path) -> list[Path]:
-    """Finished checkpoints, oldest first, by step number."""
-    found = {int(path.name[5:]): path for path in folder.glob("step-*") if path.name[5:].isdigit()}
-    return [found[step] for step in sorted(found)]
-
-
-def _write_checkpoint(folder: Path, step: int, groups: TensorGroups, state: Mapping[str, Any]) -> None:
-    digests = {}
-    for name, tensors in groups.items():
-        path = folder / f"{name}.safetensors"
-        safetensors.torch.save_file(_plain(tensors), path)
-        digests[name] = _digest(path)
-        _sync(path)
-    record = {"step": step, "files": digests, "state": dict(state)}
-    (folder / _STATE).write_text(json.dumps(record, indent=2), encoding="utf-8")
-    _sync(folder / _STATE)
-    _sync(folder)
-
-
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Own memory for each tensor: safetensors refuses views that share storage."""
     return {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

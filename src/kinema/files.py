@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from kinema.errors import OutputError
 
@@ -65,6 +67,27 @@ def write_text(target: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append_line(target: Path, line: str) -> None:
+    """Add a line to a file and sync it to disk; writers take turns. A last line that a killed writer left
+    unfinished is ended first, so that it costs only itself."""
+    with target.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        size = file.seek(0, os.SEEK_END)
+        torn = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+        file.write((b"\n" if torn else b"") + line.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_rows(source: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines; a line that does not parse was not finished, and is left out."""
+    rows = []
+    for line in source.read_text(encoding="utf-8").splitlines() if source.is_file() else []:
+        with suppress(ValueError):
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def writable_folder(folder: Path) -> Path:

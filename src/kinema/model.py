@@ -93,12 +93,18 @@ class Model:
         return next(self.network.parameters()).device
 
 
-def save_model(folder: Path, model: Model, average: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
+def save_model(
+    folder: Path,
+    model: Model,
+    average: Mapping[str, Mapping[str, Tensor]] | None = None,
+    network: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write the model folder; model.toml last, so that a folder with one is whole.
 
-    `average` holds averaged weights by part (`network`, `text_encoder`); they go to `ema/`.
+    `average` holds averaged weights by part (`network`, `text_encoder`); they go to `ema/`. `network` are
+    the network's weights where they are not those that it has now.
     """
-    write_tensors(folder / _NETWORK / _TENSORS, model.network.state_dict())
+    write_tensors(folder / _NETWORK / _TENSORS, model.network.state_dict() if network is None else network)
     for part, tensors in (average or {}).items():
         write_tensors(folder / _AVERAGE / f"{part}.safetensors", tensors)
     write_description(folder, model)

@@ -16,6 +16,10 @@ class Progress(Protocol):
         """Move the bar by `steps`."""
         ...
 
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        ...
+
 
 class Silent:
     """Progress that nobody watches."""
@@ -24,4 +28,7 @@ class Silent:
         """Nothing."""
 
     def advance(self, steps: int = 1, note: str = "") -> None:
+        """Nothing."""
+
+    def line(self, text: str) -> None:
         """Nothing."""

@@ -29,13 +29,14 @@ class RunLog:
         self._beat = 0.0
 
     def step(self, step: int, **values: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
-        """One row: numbers go to TensorBoard too."""
+        """One row: numbers, and tables of numbers, go to TensorBoard too."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         if self._writer is not None:
             for name, value in values.items():
-                if isinstance(value, int | float):
-                    self._writer.add_scalar(f"train/{name}", value, step)
+                for tag, number in (value if isinstance(value, dict) else {"": value}).items():
+                    if isinstance(number, int | float):
+                        self._writer.add_scalar(f"train/{name}/{tag}".rstrip("/"), number, step)
         self.heartbeat(step)
 
     def video(self, name: str, frames: UInt8[np.ndarray, "t h w 3"], fps: float, step: int) -> None:
@@ -53,21 +54,44 @@ class RunLog:
         summary = Summary(value=[Summary.Value(tag=name, image=image)])
         self._writer.file_writer.add_summary(summary, step)
 
-    def heartbeat(self, step: int, state: str = "running") -> None:
-        """Say that the run lives; at most every two seconds, and always when the state changes."""
+    def heartbeat(self, step: int, state: str = "running", cause: str | None = None) -> None:
+        """Say that the run lives; at most every two seconds, and always when the state changes.
+
+        `cause` is why a run failed.
+        """
         now = time.time()
         if state == "running" and now - self._beat < _HEARTBEAT_EVERY_S:
             return
         self._beat = now
-        beat = {"pid": os.getpid(), "step": step, "time": now, "state": state}
-        write_text(self._folder / "heartbeat.json", json.dumps(beat) + "\n")
+        beat: dict[str, Any] = {"pid": os.getpid(), "step": step, "time": now, "state": state}
+        _write_beat(self._folder, beat | ({} if cause is None else {"cause": cause}))
 
-    def close(self, step: int, state: str) -> None:
+    def close(self, step: int, state: str, cause: str | None = None) -> None:
         """Write the last heartbeat and close the files."""
-        self.heartbeat(step, state)
+        self.heartbeat(step, state, cause)
         self._file.close()
         if self._writer is not None:
             self._writer.close()
+
+
+def read_heartbeat(folder: Path) -> dict[str, Any]:
+    """The last sign of a run: pid, step, time, state (and rank, cause and message of its end); else empty."""
+    path = folder / "heartbeat.json"
+    try:
+        beat = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return beat if isinstance(beat, dict) else {}
+
+
+def record_death(folder: Path, *, rank: int, cause: str, message: str) -> None:
+    """Say of a run that cannot say so itself what it died of."""
+    end = {"state": "died", "rank": rank, "cause": cause, "message": message, "time": time.time()}
+    _write_beat(folder, read_heartbeat(folder) | end)
+
+
+def _write_beat(folder: Path, beat: dict[str, Any]) -> None:
+    write_text(folder / "heartbeat.json", json.dumps(beat) + "\n")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ def test_a_line_that_was_not_finished_costs_only_itself(tmp_path: Path) -> None:
 
 def test_a_strange_line_is_named(tmp_path: Path) -> None:
     (tmp_path / VERDICTS).write_text('{"clip": "a"}\n')
-    with pytest.raises(DatasetError, match=r"line 1"):
+    with pytest.raises(DatasetError, match=r"delete the line .*clip"):
         read_verdicts(tmp_path)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 
 from kinema.files import write_text
@@ -106,3 +107,25 @@ def place_id(client: TestClient, kind: str) -> str:
     """The only open folder of a kind."""
     (place,) = client.app.state.studio.places.all(kind)  # type: ignore[attr-defined]
     return place.id
+
+
+def concrete(path: str) -> str:
+    """A route's path with something in its places."""
+    return (
+        path.replace("{place_id}", "0" * 10)
+        .replace("{clip_id}", "0" * 16)
+        .replace("{name}", "a.mp4")
+        .replace("{link_id}", "0")
+        .replace("{token}", "0")
+    )
+
+
+def routes(client) -> list[tuple[str, str]]:
+    found = []
+    stack = list(client.app.routes)
+    while stack:
+        route = stack.pop()
+        stack += list(getattr(getattr(route, "original_router", None), "routes", []))
+        if isinstance(route, APIRoute):
+            found += [(method, route.path) for method in sorted(route.methods)]
+    return found

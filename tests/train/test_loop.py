@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from kinema.checkpoint import checkpoint_folders, latest_checkpoint
 from kinema.errors import CheckpointError, Interrupted, OutputError, TrainingError
 from kinema.model import load_model
 from kinema.runlog import read_metrics
-from kinema.train import loop
+from kinema.train.checkpoints import checkpoint_folders, latest_checkpoint
 from kinema.train.config import PreviewConfig, TrainConfig
 from kinema.train.loop import train
 from kinema.train.optim import AdamWConfig
+from kinema.train.step import StepOnce
 
 
 def remembered(run: Path) -> dict[str, Any]:
@@ -49,6 +49,8 @@ def stop_after(step: int) -> type:
         def stage(self, name: str, total: int | None = None) -> None:
             self.done = 0
 
+        def line(self, text: str) -> None: ...
+
         def advance(self, steps: int = 1, note: str = "") -> None:
             self.done += steps
             if self.done == step and steps:
@@ -76,14 +78,14 @@ def test_a_kill_between_checkpoints_loses_nothing_but_time(
     squares: Path, small_run: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(small_run, squares, tmp_path / "whole")
-    update = loop._update
+    update = StepOnce._update
 
-    def killed_at_five(run: Any, *rest: Any) -> Any:
-        if run.state.step == 5:
+    def killed_at_five(self: StepOnce, skipped: bool) -> float:
+        if self.run.state.step == 5:
             raise KilledError
-        return update(run, *rest)
+        return update(self, skipped)
 
-    monkeypatch.setattr(loop, "_update", killed_at_five)
+    monkeypatch.setattr(StepOnce, "_update", killed_at_five)
     with pytest.raises(KilledError):
         train(small_run, squares, tmp_path / "killed")
     assert len(read_metrics(tmp_path / "killed")) == 5
@@ -152,7 +154,8 @@ def test_a_damaged_checkpoint_is_said_aloud_and_passed_over(
     squares: Path, small_run: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train(small_run, squares, tmp_path / "run")
-    (checkpoint_folders(tmp_path / "run" / "checkpoints")[-1] / "network.safetensors").write_bytes(b"")
+    [tensors] = checkpoint_folders(tmp_path / "run" / "checkpoints")[-1].glob("*.safetensors")
+    tensors.write_bytes(b"")
     summary = train(small_run, squares, tmp_path / "run", resume=True)
     assert summary["resumed_from"] == 3
     assert "step-00000006" in summary["refused_checkpoints"][0]

@@ -80,10 +80,10 @@ def test_the_schedule_warms_up_stays_and_falls() -> None:
 def test_the_average_follows_fast_at_first() -> None:
     average, module = nn.Linear(2, 2), nn.Linear(2, 2)
     old = average.weight.detach().clone()
-    update_average(average, module, decay=0.99, step=0)
+    update_average(average.parameters(), module.parameters(), decay=0.99, step=0)
     torch.testing.assert_close(average.weight, old.lerp(module.weight, 0.9))
     old = average.weight.detach().clone()
-    update_average(average, module, decay=0.99, step=10**6)
+    update_average(average.parameters(), module.parameters(), decay=0.99, step=10**6)
     torch.testing.assert_close(average.weight, old.lerp(module.weight, 0.01))
 
 

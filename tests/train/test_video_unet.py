@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from kinema.checkpoint import latest_checkpoint
 from kinema.diffusion.edm import EDMConfig
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.rectified_flow import RectifiedFlowConfig
@@ -19,6 +18,7 @@ from kinema.model import load_model
 from kinema.nn import VideoUNet
 from kinema.progress import Silent
 from kinema.runlog import read_metrics
+from kinema.train.checkpoints import latest_checkpoint
 from kinema.train.config import TrainConfig
 from kinema.train.loop import train
 from kinema.train.optim import MuonConfig

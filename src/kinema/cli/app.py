@@ -18,6 +18,7 @@ from kinema.cli import judging as _judging  # noqa: F401 - it adds its commands 
 from kinema.cli import making as _making  # noqa: F401 - so does this one
 from kinema.cli import rendering as _rendering  # noqa: F401 - it adds its commands to the app
 from kinema.cli import studio as _studio  # noqa: F401 - so does this one
+from kinema.cli import training as _training  # noqa: F401 - it adds its command to the app
 from kinema.cli.commands import app
 from kinema.cli.terminal import tell
 from kinema.errors import Interrupted, KinemaError
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{str(error).rstrip('.')}; see: {' '.join(['kinema', *filter(None, [command]), '--help'])}"
         )
     except (Interrupted, KeyboardInterrupt) as stop:
-        tell(
+        _say(
             "kinema: " + (str(stop) or f"stopped; {GO_ON.get(command, 'nothing that was finished is lost')}")
         )
         return STOPPED
@@ -66,8 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(_outside(error))
 
 
+def _say(line: str) -> None:
+    """On stderr, unless this is one of several processes, whose launcher says it once for all."""
+    if "KINEMA_LAUNCHED" not in os.environ:
+        tell(line)
+
+
 def _refuse(message: str) -> int:
-    tell("kinema: error: " + " ".join(message.split()))
+    _say("kinema: error: " + " ".join(message.split()))
     return REFUSED
 
 

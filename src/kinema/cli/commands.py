@@ -128,36 +128,6 @@ def plan(
     return 0
 
 
-@app.command(help_epilogue="Example: kinema train demo --dataset dataset --out run --set steps=2000")
-def train(
-    recipe: Recipe = None,
-    /,
-    *,
-    dataset: Dataset,
-    out: Annotated[
-        Path, Parameter(name="--out", help="The folder of the run: model, checkpoints, samples, metrics.")
-    ],
-    resume: Annotated[
-        bool,
-        Parameter(
-            name="--resume", negative=(), help="Go on from the last checkpoint in the folder of the run."
-        ),
-    ] = False,
-    set_: Sets = (),
-    json: Json = False,
-) -> int:
-    """Train a model on a dataset."""
-    from kinema.config import find_recipe, load_config
-    from kinema.train.loop import TrainConfig
-    from kinema.train.loop import train as run
-
-    settings = load_config(TrainConfig, find_recipe(recipe) if recipe else None, set_)
-    with Bars() as bars:
-        summary = run(settings, dataset, out, resume, bars)
-    show(summary, as_json=json)
-    return 0
-
-
 @app.command(help_epilogue="Example: kinema demo --footage ~/Videos --out demo")
 def demo(
     *,

@@ -57,6 +57,13 @@ class Bars(AbstractContextManager["Bars"]):
         else:
             self._bars.advance(self._task, steps)
 
+    def line(self, text: str) -> None:
+        """A line that stays, above the bar where there is one."""
+        if self._drawn:
+            self._bars.console.print(text, markup=False, highlight=False)
+        else:
+            tell(text)
+
 
 def tell(line: str) -> None:
     """One plain line on stderr."""

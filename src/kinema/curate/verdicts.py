@@ -6,15 +6,14 @@ holds. It outlives filtering and curating again, because a clip's id is that of 
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from kinema.errors import DatasetError
+from kinema.files import append_line, read_rows
 
 VERDICTS = "verdicts.jsonl"
 BY_HAND = "by hand"
@@ -36,37 +35,25 @@ class Verdict:
 
 
 def add_verdict(folder: Path, verdict: Verdict) -> None:
-    """Add a line and sync it to disk; a line that a killed process left unfinished is closed first."""
-    line = json.dumps(asdict(verdict), ensure_ascii=False) + "\n"
-    with (folder / VERDICTS).open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        size = file.seek(0, os.SEEK_END)
-        torn = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
-        file.write((b"\n" if torn else b"") + line.encode())
-        file.flush()
-        os.fsync(file.fileno())
+    """Add a line."""
+    append_line(folder / VERDICTS, json.dumps(asdict(verdict), ensure_ascii=False))
 
 
 def read_verdicts(folder: Path) -> dict[str, Verdict]:
     """The verdict that holds on each clip that has one."""
     path = folder / VERDICTS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     found: dict[str, Verdict] = {}
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except ValueError:  # a line that a killed process did not finish
-            continue
-        verdict = _verdict(path, number, row)
+    for row in read_rows(path):
+        verdict = _verdict(path, row)
         found[verdict.clip_id] = verdict
     return {clip_id: verdict for clip_id, verdict in found.items() if verdict.kept is not None}
 
 
-def _verdict(path: Path, number: int, row: Any) -> Verdict:  # noqa: ANN401 - whatever the line holds
+def _verdict(path: Path, row: dict[str, Any]) -> Verdict:
     try:
         return Verdict(**row)
     except TypeError as error:
-        raise DatasetError(f"{path}: line {number}: {error}; correct or delete that line") from error
+        raise DatasetError(f"{path}: {error}; correct or delete the line {json.dumps(row)[:80]}") from error
 
 
 def judged(

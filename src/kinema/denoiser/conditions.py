@@ -153,11 +153,14 @@ def _cat(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     return torch.cat([first, second])
 
 
-def predictor(network: Network, conditioning: Told) -> Predict:
-    """The network with its conditioning. Text is embedded once here, where a network can."""
+def predictor(network: Network, conditioning: Told, *, once: bool = False) -> Predict:
+    """The network with its conditioning. Text is embedded here, where a network can, for all the calls.
+
+    With `once` the network embeds it in its one call: sharded weights are then gathered once, not twice.
+    """
     match network, conditioning:
         case STDiT2(), Conditioning():
-            text = network.text_keys_values(conditioning.tokens)
+            text = None if once else network.text_keys_values(conditioning.tokens)
 
             def predict(latents: Tensor, timestep: Tensor, denoise_mask: Tensor | None) -> Tensor:
                 # It knows one time for all noised frames; given ones are marked by the mask.

@@ -20,6 +20,9 @@ from kinema.diffusion.samplers import sample_ancestral
 from kinema.diffusion.samplers_ode import sample_ddim, sample_dpmpp_2m, sample_euler, sample_heun
 from kinema.model import Model
 
+OnStep = Callable[[Float[Tensor, "b c t h w"]], None]
+"""Is shown the estimate of the clean latents after every call of the network."""
+
 Sampler = Literal["ancestral", "ddim", "euler", "heun", "dpmpp-2m"]
 
 
@@ -73,7 +76,7 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     sampler: Sampler | None = None,
     schedule: Schedule = "respaced",
     given: Given | None = None,
-    on_step: Callable[[], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Float[Tensor, "b c t h w"]:
     """Latents of a clip for each prompt. Given frames come back exactly as they are.
 
@@ -120,12 +123,12 @@ def _rows(generators: Sequence[torch.Generator], shape: Sequence[int], device: t
     return draw
 
 
-def _counted(denoise: Denoise, on_step: Callable[[], None]) -> Denoise:
-    """Tell `on_step` of every call."""
+def _counted(denoise: Denoise, on_step: OnStep) -> Denoise:
+    """Show `on_step` the estimate of every call."""
 
     def counted(latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]) -> Denoised:
         estimate = denoise(latents, sigma)
-        on_step()
+        on_step(estimate.clean)
         return estimate
 
     return counted

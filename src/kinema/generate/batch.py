@@ -131,13 +131,13 @@ def _sampled(model: Model, batch: Sequence[_Item], progress: Progress) -> Iterat
     generators = [torch.Generator(model.device).manual_seed(item.job.config.seed) for item in batch]
     first = batch[0].job
     if len(first.plan.windows) > 1:
-        yield sample_windows(model, first.plan, first.settings, generators[0], progress.advance)
+        yield sample_windows(model, first.plan, first.settings, generators[0], lambda _: progress.advance())
         return
     rows = []
     for item, generator in zip(batch, generators, strict=True):
         plan = item.job.plan
         given = given_of(model, plan.windows[0], item.job.settings, plan.lengths)
         rows.append(Row(window=plan.windows[0], given=given, generator=generator))
-    latents = sample_batch(model, rows, first.settings, progress.advance)
+    latents = sample_batch(model, rows, first.settings, lambda _: progress.advance())
     for row, own in zip(rows, torch.split(latents, 1), strict=True):
         yield iter([Made(window=row.window, latents=own, frames=shown_frames(model, row.window, own))])

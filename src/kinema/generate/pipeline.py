@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from kinema import __version__
 from kinema.checkpoint import as_record, from_record, write_json
@@ -33,6 +34,8 @@ from kinema.video.reader import probe
 from kinema.video.writer import write_image, write_video
 
 __all__ = ["GenerateConfig", "generate", "latents_hash"]
+
+Watch = Callable[[Model, Float[Tensor, "b c t h w"]], None]
 
 _log = logging.getLogger(__name__)
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
@@ -111,8 +114,12 @@ class Job:
                 return task.kind
 
 
-def generate(model_folder: Path, config: GenerateConfig, out: Path, progress: Progress) -> dict[str, Any]:
+def generate(
+    model_folder: Path, config: GenerateConfig, out: Path, progress: Progress, watch: Watch | None = None
+) -> dict[str, Any]:
     """Write `out` (.mp4, or an image for one frame) and `<out>.json`; return what the sidecar holds.
+
+    `watch` is shown the model and its estimate of the clean latents after each step.
 
     The same config, model and machine give the same latents, byte for byte.
     """
@@ -123,9 +130,15 @@ def generate(model_folder: Path, config: GenerateConfig, out: Path, progress: Pr
     warn_of_unknown_words(model, job)
     began = time.monotonic()
     progress.stage("generate", job.settings.evaluations * len(job.plan.windows))
+
+    def on_step(estimate: Float[Tensor, "b c t h w"]) -> None:
+        progress.advance()
+        if watch is not None:
+            watch(model, estimate)
+
     with repeatable(), torch.inference_mode():
         generator = torch.Generator(model.device).manual_seed(config.seed)
-        made = sample_windows(model, job.plan, job.settings, generator, progress.advance)
+        made = sample_windows(model, job.plan, job.settings, generator, on_step)
         film = Film(job.plan, job.settings, made)
         write_film(out, film, job.settings.fps)
     record = sidecar(job, film, model, out) | {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from kinema.denoiser import Given, Sampler, VideoShape, sample_latents
+from kinema.denoiser import Given, OnStep, Sampler, VideoShape, sample_latents
 from kinema.diffusion.processes import Schedule
 from kinema.generate.conditioning import frames_at, given_latents, lay
 from kinema.generate.tasks import Footage, Plan, Window
@@ -76,7 +76,7 @@ def sample_windows(
     plan: Plan,
     settings: Settings,
     generator: torch.Generator,
-    on_step: Callable[[], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Iterator[Made]:
     """The windows of a plan in order. What is in memory does not grow with their number."""
     carried: Carried | None = None
@@ -94,7 +94,7 @@ def sample_batch(
     model: Model,
     rows: Sequence[Row],
     settings: Settings,
-    on_step: Callable[[], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Float[Tensor, "b c t h w"]:
     """Latents of windows of equal length in one batch, each from its own generator."""
     shape = settings.shape(rows[0].window.frames)

@@ -7,6 +7,7 @@ so that its published weights load as they are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Literal, NamedTuple
 
 import torch
@@ -27,6 +28,7 @@ from kinema.nn.layers import (
     place_angles,
     position_embedding,
 )
+from kinema.nn.sequence import SequenceGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +101,15 @@ class Modulations(NamedTuple):
     final_given: Float[Tensor, "b 1 d"] | None = None
     denoise_mask: Bool[Tensor, "b t"] | None = None
 
+    def own(self, sequence: SequenceGroup) -> Modulations:
+        """Those of the frames that a rank of a sequence group holds."""
+        if self.space.shape[1] == 1:
+            return self
+        mask = None if self.denoise_mask is None else sequence.own(self.denoise_mask)
+        space, time = sequence.own(self.space), sequence.own(self.time)
+        final = self.final if self.final.shape[1] == 1 else sequence.own(self.final)
+        return Modulations(space, time, final, self.final_given, mask)
+
 
 class CaptionEmbedder(nn.Module):
     """Text tokens to the width of the network; holds the (fixed, random) null caption."""
@@ -117,10 +128,14 @@ class CaptionEmbedder(nn.Module):
 
 
 class Block(nn.Module):
-    """Space, time, text, feed-forward; each a residual, all but the text modulated per frame."""
+    """Space, time, text, feed-forward; each a residual, all but the text modulated per frame.
+
+    `text` is the embedded caption, or the keys and values that `keys_values` makes of it.
+    """
 
     def __init__(self, config: STDiT2Config) -> None:
         super().__init__()
+        self.sequence: SequenceGroup | None = None
         width, heads = config.hidden, config.heads
         self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
         self.scale_shift_table_temporal = nn.Parameter(torch.randn(3, width) / width**0.5)
@@ -135,17 +150,32 @@ class Block(nn.Module):
         tokens: Float[Tensor, "b t s d"],
         modulations: Modulations,
         angles: Angles,
-        keys_values: KeysValues,
+        text: Float[Tensor, "b l d"] | KeysValues,
         word_mask: Bool[Tensor, "b 1 1 l"] | None,
         places: Angles | None = None,
     ) -> Float[Tensor, "b t s d"]:
+        keys_values = text if isinstance(text, tuple) else self.cross_attn.keys_values(text)
         space = (self.scale_shift_table + modulations.space)[:, :, None].unbind(3)
         time = (self.scale_shift_table_temporal + modulations.time)[:, :, None].unbind(3)
         tokens = add_gated(tokens, space[2], self.attn(modulate(tokens, space[0], space[1]), None, places))
-        if tokens.shape[1] > 1 or not self.images_skip_time:
-            tokens = add_gated(tokens, time[2], self.attn_temp(modulate(tokens, time[0], time[1]), angles))
+        if len(angles[0]) > 1 or not self.images_skip_time:
+            tokens = add_gated(tokens, time[2], self._along_time(modulate(tokens, time[0], time[1]), angles))
         tokens = tokens + self.cross_attn(tokens, keys_values, word_mask)
         return add_gated(tokens, space[5], self.mlp(modulate(tokens, space[3], space[4])))
+
+    def keys_values(self, words: Float[Tensor, "b l d"]) -> KeysValues:
+        """Keys and values of the embedded caption, for `forward` to take in place of it.
+
+        Not for use inside `forward`: where weights are sharded, each of the two gathers its own.
+        """
+        return self.cross_attn.keys_values(words)
+
+    def _along_time(self, tokens: Float[Tensor, "b t s d"], angles: Angles) -> Float[Tensor, "b t s d"]:
+        if self.sequence is None:
+            mixed: Tensor = self.attn_temp(tokens, angles)
+            return mixed
+        mixed = self.attn_temp(self.sequence.to_places(tokens, len(angles[0])), angles)
+        return self.sequence.to_frames(mixed, tokens.shape[2])
 
 
 class FinalLayer(nn.Module):
@@ -174,12 +204,17 @@ class FinalLayer(nn.Module):
 
 
 class STDiT2(nn.Module):
-    """The network. `gradient_checkpointing` trades a second forward pass of each block for its memory."""
+    """The network. `gradient_checkpointing` trades a second forward pass of each block for its memory.
+
+    With a sequence group (`share_tokens`) all ranks of the group get the same arguments and return the same
+    output, each having computed its part of the frames.
+    """
 
     def __init__(self, config: STDiT2Config) -> None:
         super().__init__()
         self.config = config
         self.gradient_checkpointing = False
+        self.sequence: SequenceGroup | None = None
         width = config.hidden
         self.x_embedder = PatchEmbed(config.in_channels, width, config.patch_size)
         self.t_embedder = ScalarEmbedder(width)
@@ -209,25 +244,36 @@ class STDiT2(nn.Module):
 
         `text` is `text_keys_values(conditioning.tokens)`, computed once when a prompt serves many steps.
         """
-        text = self.text_keys_values(conditioning.tokens) if text is None else text
+        words = self.y_embedder(conditioning.tokens) if text is None else None
         word_mask = None if conditioning.token_mask is None else conditioning.token_mask[:, None, None]
         modulations = self.modulations(timestep, conditioning, self._patch_mask(denoise_mask))
         tokens = self.x_embedder(latents.to(self.x_embedder.proj.weight.dtype))
         tokens = tokens + self.positions(latents, conditioning)[:, None].to(tokens.dtype)
-        angles, places = self.rope(tokens.shape[1]), self._places(latents)
-        for block, keys_values in zip(self._blocks(), text, strict=True):
+        frames, angles = tokens.shape[1], self.rope(tokens.shape[1])
+        places = self._places(latents)
+        if self.sequence is not None:
+            tokens, modulations = self.sequence.own(tokens), modulations.own(self.sequence)
+        for block, words_or_text in zip(self._blocks(), text or repeat(words), strict=False):
+            arguments = (tokens, modulations, angles, words_or_text, word_mask, places)
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                tokens = checkpoint(
-                    block, tokens, modulations, angles, keys_values, word_mask, places, use_reentrant=False
-                )
+                tokens = checkpoint(block, *arguments, use_reentrant=False)
             else:
-                tokens = block(tokens, modulations, angles, keys_values, word_mask, places)
-        return self._unpatchify(self.final_layer(tokens, modulations), latents).float()
+                tokens = block(*arguments)
+        pixels = self.final_layer(tokens, modulations)
+        if self.sequence is not None:
+            pixels = self.sequence.gather(pixels, frames)
+        return self._unpatchify(pixels, latents).float()
+
+    def share_tokens(self, sequence: SequenceGroup | None) -> None:
+        """Share the tokens of each clip among the ranks of a group, or (None) no longer."""
+        self.sequence = sequence
+        for block in self._blocks():
+            block.sequence = sequence
 
     def text_keys_values(self, tokens: Float[Tensor, "b l c"]) -> list[KeysValues]:
         """Keys and values of the text for each block."""
         words = self.y_embedder(tokens)
-        return [block.cross_attn.keys_values(words) for block in self._blocks()]
+        return [block.keys_values(words) for block in self._blocks()]
 
     def _blocks(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]

@@ -14,13 +14,11 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.staticfiles import StaticFiles
 
 from kinema.errors import KinemaError
-from kinema.studio import dataset_pages, entry, filter_pages
+from kinema.studio import arena_pages, dataset_pages, entry, filter_pages, generate_pages, run_pages, voting
 from kinema.studio.config import StudioConfig
 from kinema.studio.pages import render
 from kinema.studio.security import Headed, KnownHosts, Rated, SizedBodies
 from kinema.studio.state import Studio
-
-UPLOADS = "/generate/uploads"
 
 
 def create_app(config: StudioConfig, folders: Sequence[Path]) -> FastAPI:
@@ -29,19 +27,20 @@ def create_app(config: StudioConfig, folders: Sequence[Path]) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        studio.begin()
         yield
         studio.close()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.studio = studio
-    for part in (entry, dataset_pages, filter_pages):
+    for part in (entry, dataset_pages, filter_pages, arena_pages, run_pages, generate_pages, voting):
         app.include_router(part.router)
     app.mount("/static", _Assets(directory=str(files("kinema.studio").joinpath("static"))))
     app.add_exception_handler(StarletteHTTPException, _refused)
     app.add_exception_handler(KinemaError, _wrong)
     # The last one added is the first one asked.
-    app.add_middleware(SizedBodies, limits=config.limits, upload_path=UPLOADS)
-    app.add_middleware(Rated, limits=config.limits, entry_path="/enter")
+    app.add_middleware(SizedBodies, limits=config.limits, upload_path=generate_pages.UPLOADS)
+    app.add_middleware(Rated, limits=config.limits, entry_paths=("/enter", "/vote/enter"))
     app.add_middleware(KnownHosts, names=_names(config))
     app.add_middleware(Headed)
     return app

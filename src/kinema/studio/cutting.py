@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from kinema.errors import KinemaError
 from kinema.files import atomic_path
@@ -13,22 +16,23 @@ from kinema.location import Located
 from kinema.shapes import Size
 from kinema.video.clips import Grid, encode_span
 from kinema.video.reader import open_source, probe
-from kinema.video.writer import Encoding, image_bytes
+from kinema.video.writer import Encoding, image_bytes, write_video
 
 _FPS = 30.0
-_ENCODING = Encoding(crf=23, preset="veryfast", gop=12, threads=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
     """Seconds [start, end) of a source, the shorter side at most `side`, to `target`: .mp4, or .jpg for the
-    frame in the middle. `end_s` None is the end of the source."""
+    frame in the middle. `end_s` None is the end of the source. Nobody prefers a `spoiled` copy."""
 
     source: Located
     target: Path
     start_s: float = 0.0
     end_s: float | None = None
     side: int = 360
+    crf: int = 23
+    spoiled: bool = False
 
 
 def cut(task: Cut) -> str:
@@ -51,7 +55,24 @@ def _video(task: Cut) -> None:
     # In the middle of each frame's display, so that rounding cannot fetch the one before.
     times = task.start_s + (np.arange(count) + 0.5) / fps
     grid = Grid(times_s=times.tolist(), fps=fps, size=small_size(info.height, info.width, task.side))
-    encode_span(task.source, grid, task.target, _ENCODING)
+    encoding = Encoding(crf=task.crf, preset="veryfast", gop=12, threads=1)
+    if not task.spoiled:
+        encode_span(task.source, grid, task.target, encoding)
+        return
+    with open_source(task.source, threads=1) as reader:
+        pictures = (picture.rgb(grid.size) for picture in reader.pictures_at(grid.times_s))
+        write_video(task.target, _spoiled(pictures), fps, encoding)
+
+
+def _spoiled(frames: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Coarse blocks under snow: the same scene, and plainly the worse video."""
+    generator = np.random.default_rng(0)
+    for frame in frames:
+        height, width = frame.shape[:2]
+        blocks = cv2.resize(frame, (12, 8), interpolation=cv2.INTER_AREA)
+        coarse = cv2.resize(blocks, (width, height), interpolation=cv2.INTER_NEAREST)
+        snow = generator.integers(0, 256, (height, width, 1))
+        yield ((coarse.astype(np.int64) + snow) // 2).astype(np.uint8)
 
 
 def _still(task: Cut) -> None:

@@ -16,6 +16,7 @@ from kinema.errors import DecodeError
 from kinema.manifest import Clip
 from kinema.studio.config import Limits
 from kinema.studio.cutting import Cut, cut
+from kinema.video.reader import probe
 
 _VERSION = 1  # raise it when the same clip is cut in another way
 
@@ -82,6 +83,17 @@ class Media:
         stamp = path.stat()
         target = self._target((str(path), stamp.st_mtime_ns, stamp.st_size, side), suffix)
         return await self.cut(Cut(source=path, target=target, side=side))
+
+    async def judged(self, path: Path, *, spoiled: bool) -> Path:
+        """A video to be judged: as it is where browsers play it, else encoded with care; or spoiled."""
+        stamp = path.stat()
+        wanted = ("judged", str(path), stamp.st_mtime_ns, stamp.st_size, spoiled)
+        target = self._target(wanted, ".mp4")
+        if not spoiled and path.suffix == ".mp4":
+            info = await asyncio.to_thread(probe, path)
+            if info.codec == "h264":
+                return path
+        return await self.cut(Cut(source=path, target=target, side=2160, crf=12, spoiled=spoiled))
 
     async def cut(self, task: Cut) -> Path:
         """The task's target, made if it is not there."""

@@ -112,9 +112,9 @@ class _TooLongError(Exception):
 class Rated:
     """Refuses a visitor who asks too often: a bucket of a minute's requests that fills evenly."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, entry_path: str) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, entry_paths: tuple[str, ...]) -> None:
         self._app = app
-        self._entry_path = entry_path
+        self._entry_paths = entry_paths
         self._requests = Buckets(limits.requests)
         self._changes = Buckets(limits.changes)
         self._entries = Buckets(limits.entries)
@@ -128,7 +128,7 @@ class Rated:
 
     def _admitted(self, scope: Scope) -> bool:
         visitor = (scope.get("client") or ("", 0))[0]
-        if scope["path"].startswith(self._entry_path) and not self._entries.take(visitor):
+        if scope["path"].startswith(self._entry_paths) and not self._entries.take(visitor):
             return False
         if scope["method"] not in ("GET", "HEAD") and not self._changes.take(visitor):
             return False

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 from fastapi import HTTPException, Request
 
 from kinema.errors import ConfigError
+from kinema.evaluate.arena import ARENA, read_arena
+from kinema.evaluate.ballot import Ballot
 from kinema.files import writable_folder
 from kinema.studio.clip_index import ClipIndex
 from kinema.studio.config import StudioConfig
+from kinema.studio.jobs import Jobs, Maker
+from kinema.studio.links import Links
 from kinema.studio.media import Media
 from kinema.studio.places import Kind, Place, Places
+from kinema.studio.runs import Curves
 from kinema.studio.sessions import Keeper, Session, check_form
+from kinema.studio.uploads import Uploads
 
 TITLES: dict[Kind, str] = {"dataset": "dataset", "run": "run", "arena": "arena"}
 
@@ -29,9 +37,21 @@ class Studio:
         self.keeper = Keeper(self.out / ".key", config.token)
         self.media = Media(config.cache, config.limits)
         self._indexes: dict[str, ClipIndex] = {}
+        self.links = Links(self.out)
+        self._ballots: dict[str, tuple[int, Ballot]] = {}
+        self.jobs = Jobs(self.out / "jobs")
+        self.maker = Maker(self.jobs)
+        self.uploads = Uploads(self.out / "uploads", config.limits)
+        self._curves: dict[str, Curves] = {}
         self._lock = threading.Lock()
         for place in self.places.all("dataset"):
             self._keep_apart(self.index(place))
+
+    def begin(self) -> None:
+        """Go on with what was not finished, and load beforehand what takes long to import."""
+        self.maker.wake()
+        if self.places.models():
+            threading.Thread(target=import_module, args=("kinema.studio.requests",), daemon=True).start()
 
     def index(self, place: Place) -> ClipIndex:
         """The clip table of a dataset, as it is now."""
@@ -40,6 +60,23 @@ class Studio:
                 self._indexes[place.id] = ClipIndex(place.folder)
         self._indexes[place.id].refresh()
         return self._indexes[place.id]
+
+    def curves(self, place: Place) -> Curves:
+        """The numbers of a run, as they are now."""
+        with self._lock:
+            curves = self._curves.setdefault(place.id, Curves(place.folder))
+        curves.refresh()
+        return curves
+
+    def ballot(self, place: Place) -> Ballot:
+        """The questions of an arena; made again when `arena.json` is written again."""
+        written = (place.folder / ARENA).stat().st_mtime_ns
+        with self._lock:
+            known = self._ballots.get(place.id)
+            if known is None or known[0] != written:
+                ballot = Ballot(read_arena(place.folder), np.random.default_rng())
+                self._ballots[place.id] = known = (written, ballot)
+            return known[1]
 
     def _keep_apart(self, index: ClipIndex) -> None:
         """Nothing is written where footage lies."""
@@ -53,6 +90,8 @@ class Studio:
     def close(self) -> None:
         """End the processes that were started."""
         self.media.close()
+        self.uploads.close()
+        self.maker.close()
 
 
 def studio_of(request: Request) -> Studio:

@@ -16,7 +16,9 @@ from kinema.encoders.autoencoder_kl import CausalAutoencoderConfig, FrameAutoenc
 from kinema.encoders.embedded import PatchPCAConfig, WordTextConfig
 from kinema.encoders.text import T5Config
 from kinema.nn import NetworkConfig, STDiT2Config
+from kinema.train.guard import SpikeConfig
 from kinema.train.optim import MuonConfig, OptimConfig, ScheduleConfig
+from kinema.train.parallel import ParallelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,8 @@ class PreviewConfig:
     """Sample videos of fixed prompts from the averaged weights; `every` 0 makes none.
 
     Without prompts, the first `count` different captions of the dataset serve. `steps` and
-    `guidance_scale` are also what the finished model uses when it is not told otherwise.
+    `guidance_scale` are also what the finished model uses when it is not told otherwise. What is not made
+    after `budget_s` seconds is left out, and said.
     """
 
     every: int = 0
@@ -33,8 +36,11 @@ class PreviewConfig:
     steps: int = 30
     guidance_scale: float = 2.0
     seed: int = 0
+    budget_s: float = 120.0
 
     def __post_init__(self) -> None:
+        if self.budget_s <= 0:
+            raise ValueError(f"budget_s must be above 0, got {self.budget_s}")
         if self.every < 0 or self.count < 0:
             raise ValueError(f"every and count must not be negative, got {self.every} and {self.count}")
         if self.steps < 1:
@@ -106,8 +112,15 @@ class TrainConfig:
     `masks` are the probabilities of giving some of a clip's frames.
 
     `start_from` is a model folder whose network, encoders and preset the run takes over; where that is a
-    run, its averaged weights and optimizer go on as well. `stage` is a chain of stages in one run; `steps`
-    is then their sum. `gradient_checkpointing` computes each block twice to keep less in memory.
+    run, its averaged weights and optimizer go on as well, unless the captions have words that are new to the
+    model: it learns them, from random rows and with a fresh average and optimizer. `stage` is a chain of
+    stages in one run; `steps` is then their sum. `gradient_checkpointing` computes each block twice to keep
+    less in memory.
+
+    The model has the average of the weights with `ema_decay`; averages with the decays of `ema_also` are
+    kept beside it in the checkpoints, to choose from when the run is done. The last `keep_checkpoints`
+    checkpoints stay, and those of every `keep_every` steps (0: none more). A line is written every
+    `log_every` steps.
     """
 
     network: NetworkConfig = field(default_factory=_small_network)
@@ -119,6 +132,8 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=MuonConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     preview: PreviewConfig = field(default_factory=PreviewConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    spikes: SpikeConfig = field(default_factory=SpikeConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     preset: Preset = "kinema"
     start_from: Path | None = None
@@ -126,19 +141,29 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     steps: int = 400
     ema_decay: float = 0.99
+    ema_also: tuple[float, ...] = ()
     clip_norm: float = 1.0
     save_every: int = 100
     keep_checkpoints: int = 2
+    keep_every: int = 0
+    log_every: int = 20
     fit_batches: int = 16
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("steps", "clip_norm", "save_every", "keep_checkpoints", "fit_batches"):
+        for name in ("steps", "clip_norm", "save_every", "keep_checkpoints", "fit_batches", "log_every"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         if len({stage.name for stage in self.stage}) < len(self.stage):
             raise ValueError("two stages have the same name")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+        for decay in (self.ema_decay, *self.ema_also):
+            if not 0 <= decay < 1:
+                raise ValueError(f"ema_decay and ema_also must be in [0, 1), got {decay}")
+        if len({self.ema_decay, *self.ema_also}) <= len(self.ema_also):
+            raise ValueError(
+                f"ema_also must hold other decays than ema_decay, each once, got {self.ema_also}"
+            )
+        if self.keep_every < 0:
+            raise ValueError(f"keep_every must not be negative, got {self.keep_every}")

@@ -7,9 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from kinema.checkpoint import Checkpoint
 from kinema.dataset.loader import iterate_batches
 from kinema.dataset.store import kept_clips
 from kinema.diffusion.edm import EDMConfig
@@ -33,7 +32,6 @@ from kinema.train.config import TrainConfig
 from kinema.train.stages import stages
 
 _VAE, _TEXT = "vae", "text_encoder"
-_EMBEDDING = "embedding.weight"
 
 
 def run_encoders(
@@ -98,27 +96,10 @@ def check_lengths(config: TrainConfig, autoencoder: Autoencoder) -> None:
                 )
 
 
-def with_new_words(checkpoint: Checkpoint, encoder: TextEncoder) -> Checkpoint:
-    """A checkpoint of a run that knew fewer words: the rows of new ones are those of `encoder`, and zero in
-    the optimizer's memory.
-    """
-    if not isinstance(encoder, WordTextEncoder):
-        return checkpoint
-    rows = encoder.embedding.weight.detach()
-
-    def grown(tensors: dict[str, Tensor], fresh: Tensor) -> dict[str, Tensor]:
-        return {
-            key: torch.cat([tensor, fresh[len(tensor) :].to(tensor)])
-            if _EMBEDDING in key and tensor.ndim == 2
-            else tensor
-            for key, tensor in tensors.items()
-        }
-
-    fresh = {"text_encoder": rows, "ema_text_encoder": rows, "optimizer": torch.zeros_like(rows)}
-    groups = {
-        name: grown(part, fresh[name]) if name in fresh else part for name, part in checkpoint.groups.items()
-    }
-    return replace(checkpoint, groups=groups)
+def learns_new_words(encoder: TextEncoder, started: Model) -> bool:
+    """Whether a run's text encoder knows more words than that of the model it starts from."""
+    known = getattr(started.text_encoder, "vocabulary", ())
+    return getattr(encoder, "vocabulary", ()) != known
 
 
 def trained_parts(model: Model) -> dict[str, nn.Module]:

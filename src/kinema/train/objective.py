@@ -75,7 +75,7 @@ class Objective:
         noised = self._noised(clean, draws)
         level = timestep(self.process, draws.index, draws.denoise_mask)
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            predict = predictor(network, self._told(network, batch, draws))
+            predict = predictor(network, self._told(network, batch, draws), once=True)
             output = predict(noised.latents, level, draws.denoise_mask)
         return losses(self.process, output.float(), noised)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kinema.errors import CheckpointError
+from kinema.train.muon import Muon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,20 +82,33 @@ class Optimizers:
     def __init__(self, config: OptimConfig, module: nn.Module) -> None:
         self._names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
         self._parts = _build(config, module)
+        trained = {p for part in self._parts for group in part.param_groups for p in group["params"]}
+        self._owners = {name: p for p, name in self._names.items() if p in trained}
         self._rates = [[group["lr"] for group in part.param_groups] for part in self._parts]
 
     def step(self, factor: float) -> float:
         """Apply the gradients at `factor` times the configured rates; return the first rate used."""
+        first = self._at(factor)
+        for part in self._parts:
+            part.step()
+            part.zero_grad(set_to_none=True)
+        return first
+
+    def skip(self, factor: float) -> float:
+        """Forget the gradients; return the first rate that they would have been applied at."""
+        for part in self._parts:
+            part.zero_grad(set_to_none=True)
+        return self._at(factor)
+
+    def _at(self, factor: float) -> float:
         for part, rates in zip(self._parts, self._rates, strict=True):
             for group, rate in zip(part.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-            part.step()
-            part.zero_grad(set_to_none=True)
         first: float = self._parts[0].param_groups[0]["lr"]
         return first
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state as `parameter/entry` tensors."""
+        """The state as `parameter/entry` tensors, sharded as their parameters are."""
         return {
             f"{self._names[parameter]}/{entry}": torch.as_tensor(value)
             for part in self._parts
@@ -102,21 +116,32 @@ class Optimizers:
             for entry, value in state.items()
         }
 
+    def empty(self, stored: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+        """Room for a state with the names and shapes of `stored`, sharded as this run's parameters are."""
+        room = {}
+        for key, tensor in stored.items():
+            parameter = self._owner(key, tensor, source)
+            like = parameter.detach() if tensor.ndim else torch.empty(())
+            room[key] = torch.empty_like(like, dtype=tensor.dtype)
+        return room
+
     def load(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        """Put back what `tensors` returned; shapes must match their parameters."""
-        owners = {name: parameter for parameter, name in self._names.items()}
+        """Put back what `tensors` returned; names and shapes must match their parameters."""
         parts = {p: part for part in self._parts for group in part.param_groups for p in group["params"]}
         for key, tensor in tensors.items():
-            name, _, entry = key.rpartition("/")
-            parameter = owners.get(name)
-            if parameter is None or parameter not in parts:
-                raise CheckpointError(f"{source} holds {key}, which this run does not optimise")
-            if tensor.ndim and tensor.shape != parameter.shape:
-                raise CheckpointError(
-                    f"{source}: {key} has shape {list(tensor.shape)}, expected {list(parameter.shape)}"
-                )
+            parameter = self._owner(key, tensor, source)
             device = parameter.device if tensor.ndim else torch.device("cpu")
-            parts[parameter].state[parameter][entry] = tensor.to(device, copy=True)
+            parts[parameter].state[parameter][key.rpartition("/")[2]] = tensor.to(device, copy=True)
+
+    def _owner(self, key: str, tensor: Tensor, source: str) -> Tensor:
+        parameter = self._owners.get(key.rpartition("/")[0])
+        if parameter is None:
+            raise CheckpointError(f"{source} holds {key}, which this run does not optimise")
+        if tensor.ndim and tensor.shape != parameter.shape:
+            raise CheckpointError(
+                f"{source}: {key} has shape {list(tensor.shape)}, expected {list(parameter.shape)}"
+            )
+        return parameter
 
 
 def _build(config: OptimConfig, module: nn.Module) -> list[torch.optim.Optimizer]:
@@ -127,7 +152,7 @@ def _build(config: OptimConfig, module: nn.Module) -> list[torch.optim.Optimizer
         case MuonConfig():
             hidden = {name: matrix for name, matrix in matrices.items() if _inside_block(name)}
             rest = ((name, p) for name, p in module.named_parameters() if name not in hidden)
-            muon = torch.optim.Muon(
+            muon = Muon(
                 hidden.values(),
                 lr=config.lr,
                 momentum=config.momentum,
@@ -161,7 +186,6 @@ def _inside_block(name: str) -> bool:
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, module: nn.Module, decay: float, step: int) -> None:
+def update_average(average: Iterable[Tensor], now: Iterable[Tensor], decay: float, step: int) -> None:
     """Exponential moving average; shorter at first, so that a short run does not keep its initial weights."""
-    weight = 1 - min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), weight)
+    torch._foreach_lerp_(list(average), list(now), 1 - min(decay, (1 + step) / (10 + step)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -9,21 +10,25 @@ from typing import Any
 
 import tomli_w
 import torch
+from torch import nn
 
-from kinema.checkpoint import checkpoint_folders, fill_module, latest_checkpoint, write_json
+from kinema.checkpoint import fill_module, write_json
 from kinema.conventions import CONVENTIONS
 from kinema.dataset.buckets import Timed
 from kinema.dataset.plan import Plan, make_plan
 from kinema.dataset.store import kept_clips
-from kinema.errors import OutputError
+from kinema.encoders.protocols import Autoencoder, TextEncoder
+from kinema.errors import ConfigError, OutputError
 from kinema.files import writable_folder, write_text
 from kinema.model import Model, SamplingDefaults, TrainedOn, load_model, save_model
 from kinema.nn import Network, STDiT2, VideoUNet, build_network
 from kinema.train.caching import Caches, open_caches
+from kinema.train.checkpoints import Checkpoint, Checkpoints, checkpoint_folders, latest_checkpoint
 from kinema.train.config import TrainConfig
-from kinema.train.encoders import check_lengths, run_encoders, trained_parts, with_encoders, with_new_words
+from kinema.train.encoders import check_lengths, learns_new_words, run_encoders, trained_parts, with_encoders
+from kinema.train.parallel import World
 from kinema.train.stages import stages, whole_chain
-from kinema.train.state import TrainState
+from kinema.train.state import TrainState, average_group
 
 RESOLVED, CHECKPOINTS = "resolved.toml", "checkpoints"
 _PUBLISHED_FPS = 24.0
@@ -31,16 +36,22 @@ _PUBLISHED_FPS = 24.0
 
 @dataclass(kw_only=True)
 class Run:
-    """A run that is ready for its next step. `refused` names checkpoints that were damaged."""
+    """A run that is ready for its next step. `refused` names checkpoints that were damaged.
+
+    `text_encoder` is a copy of the one that learns along, to be filled and written while training goes on.
+    """
 
     config: TrainConfig
     dataset: Path
     folder: Path
+    world: World
     plan: Plan
     state: TrainState
     model: Model
+    checkpoints: Checkpoints
     prompts: tuple[str, ...]
     caches: Caches
+    text_encoder: nn.Module | None = None
     refused: tuple[str, ...] = ()
 
     @property
@@ -53,26 +64,41 @@ class Run:
         assert isinstance(network, STDiT2 | VideoUNet)
         return replace(self.model, network=network, text_encoder=text_encoder)
 
-    def export(self) -> None:
-        """Write the model folder as of this step."""
-        trained_on = replace(self.model.trained_on, steps=self.state.step, samples=self.state.samples)
-        self.model = replace(self.model, trained_on=trained_on)
-        average = {name: part.state_dict() for name, part in self.state.average.items()}
-        save_model(self.folder, self.model, average)
+    def save(self) -> None:
+        """Checkpoint and model folder as of this step, written while training goes on."""
+        seeds = {"seed": self.config.seed, "data_seed": self.config.data.seed}
+        state = self.state
+        self.caches.flush()
+        self.checkpoints.save(state.step, state.groups(), state.numbers() | seeds, then=self.export)
+
+    def export(self, checkpoint: Checkpoint) -> None:
+        """Write the model folder as of a checkpoint."""
+        samples = int(checkpoint.state["samples"])
+        model = replace(
+            self.model, trained_on=replace(self.model.trained_on, steps=checkpoint.step, samples=samples)
+        )
+        if self.text_encoder is not None:
+            fill_module(self.text_encoder, checkpoint.group("text_encoder"), str(checkpoint.folder))
+            model = replace(model, text_encoder=self.text_encoder)  # type: ignore[arg-type]
+        average = {name: checkpoint.group(average_group(name)) for name in self.state.average}
+        save_model(self.folder, model, average, network=checkpoint.group("network"))
 
 
-def prepare(config: TrainConfig, dataset: Path, folder: Path, resume: bool) -> Run:
+def prepare(config: TrainConfig, dataset: Path, folder: Path, resume: bool, world: World) -> Run:
     """Check everything that can fail early, then build or restore the run."""
     config = whole_chain(config)
     plans = [make_plan(dataset, stage.config.data) for stage in stages(config)]
-    _claim(folder, resume)
-    fresh = not (folder / RESOLVED).is_file()
     started = None if config.start_from is None else load_model(config.start_from, ema=False)
-    autoencoder, text_encoder = run_encoders(config, dataset, folder, started, fresh=fresh)
+    fresh = world.main and not (folder / RESOLVED).is_file()
+
+    def encoders() -> tuple[Autoencoder, TextEncoder]:
+        if world.main:
+            _claim(folder, resume)
+        return run_encoders(config, dataset, folder, started, fresh=fresh)
+
+    autoencoder, text_encoder = world.first(encoders)
     config = with_encoders(config, autoencoder, text_encoder, started)
     check_lengths(config, autoencoder)
-    write_json(folder / "plan.json", _plan_record(config, plans))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = Model(
         network=_seeded_network(config),
         process=config.process,
@@ -81,24 +107,36 @@ def prepare(config: TrainConfig, dataset: Path, folder: Path, resume: bool) -> R
         sampling=_sampling_defaults(config, plans[-1]),
         trained_on=_trained_on(dataset, plans[-1]),
         preset=config.preset,
-    ).to(device)
-    state, refused = _state(config, model, started, folder)
-    write_text(folder / RESOLVED, tomli_w.dumps(_without_none(asdict(config))))
+    ).to(world.device)
+    if world.sequence is not None and not isinstance(model.network, STDiT2):
+        raise ConfigError(f"parallel.sequence: the tokens of {type(model.network).__name__} cannot be shared")
+    learns = "text_encoder" in trained_parts(model)
+    exported = copy.deepcopy(text_encoder) if learns and isinstance(text_encoder, nn.Module) else None
+    checkpoints = Checkpoints(
+        folder / CHECKPOINTS, world, keep=config.keep_checkpoints, keep_every=config.keep_every
+    )
+    state, refused = _state(config, model, started, folder, world)
+    if world.main:
+        write_json(folder / "plan.json", _plan_record(config, plans))
+        write_text(folder / RESOLVED, tomli_w.dumps(_without_none(asdict(config))))
     return Run(
         config=config,
         dataset=dataset,
         folder=folder,
+        world=world,
         plan=plans[-1],
         state=state,
         model=model,
+        checkpoints=checkpoints,
         caches=open_caches(config, dataset, model.autoencoder, model.text_encoder),
         prompts=config.preview.prompts or _first_captions(dataset, config.preview.count),
+        text_encoder=exported,
         refused=refused,
     )
 
 
 def _state(
-    config: TrainConfig, model: Model, started: Model | None, folder: Path
+    config: TrainConfig, model: Model, started: Model | None, folder: Path, world: World
 ) -> tuple[TrainState, tuple[str, ...]]:
     """The run's own last checkpoint, else where it starts from, else step 0; and damaged checkpoints."""
     parts = trained_parts(model)
@@ -108,14 +146,23 @@ def _state(
         model.network.rope.requires_grad_(False)
     if started is not None:
         fill_module(model.network, started.network.state_dict(), str(config.start_from))
-    state = TrainState.fresh(parts, config.optim)
-    if (checkpoint := latest_checkpoint(folder / CHECKPOINTS)) is not None:
+    state = TrainState.fresh(
+        parts,
+        config.optim,
+        world,
+        precision=config.precision,
+        spikes=config.spikes,
+        horizons=config.ema_also,
+    )
+    if (checkpoint := latest_checkpoint(folder / CHECKPOINTS, world)) is not None:
         state.restore(checkpoint)
         return state, checkpoint.refused
-    if config.start_from is not None and checkpoint_folders(config.start_from / CHECKPOINTS):
-        earlier = latest_checkpoint(config.start_from / CHECKPOINTS)
+    if started is None or config.start_from is None or learns_new_words(model.text_encoder, started):
+        return state, ()
+    if checkpoint_folders(config.start_from / CHECKPOINTS):
+        earlier = latest_checkpoint(config.start_from / CHECKPOINTS, world)
         assert earlier is not None
-        state.carry_on(with_new_words(earlier, model.text_encoder))
+        state.carry_on(earlier)
         return state, earlier.refused
     return state, ()
 

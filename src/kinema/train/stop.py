@@ -18,10 +18,12 @@ class StopWish:
 
 
 @contextmanager
-def stop_wish() -> Iterator[StopWish]:
+def stop_wish(launched: bool = False) -> Iterator[StopWish]:
     """Within the block the first signal only sets the wish; a second one interrupts at once.
 
-    Outside the main thread signals cannot be caught, and the wish is never set.
+    A launched process gets Ctrl-C twice, from the terminal and from its launcher: there a second signal
+    means nothing new, and the launcher ends whoever takes too long. Outside the main thread signals cannot
+    be caught, and the wish is never set.
     """
     wish = StopWish()
     if threading.current_thread() is not threading.main_thread():
@@ -29,7 +31,7 @@ def stop_wish() -> Iterator[StopWish]:
         return
 
     def ask(number: int, _frame: FrameType | None) -> None:
-        if wish.signal_name is not None:
+        if wish.signal_name is not None and not launched:
             raise KeyboardInterrupt
         wish.signal_name = signal.Signals(number).name
 

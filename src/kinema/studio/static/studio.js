@@ -144,3 +144,12 @@ if (filters) {
     if (handle) handle.value = event.target.value === "" ? (event.target.name.endsWith(".min") ? 0 : 1000) : Math.round(1000 * scale(chart).share(+event.target.value));
   }, true);
 }
+
+// Copy what is shown once.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const field = document.getElementById(button.dataset.copy);
+  field.select();
+  navigator.clipboard?.writeText(field.value).then(() => { button.textContent = "Copied"; }, () => {});
+});

@@ -1,0 +1,116 @@
+"""Several processes on this machine, by PyTorch's own elastic launcher; what they died of is written down."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kinema.errors import Interrupted, KinemaError, TrainingError
+from kinema.runlog import record_death
+
+LAUNCHED = "KINEMA_LAUNCHED"
+"""Set in launched processes: their errors are told by the launcher."""
+
+_STOPPED = 130
+_GRACE_S = 120
+"""Seconds that ranks have for finishing a step and saving when they are asked to stop."""
+
+
+def launch(arguments: Sequence[str], processes: int, out: Path) -> None:
+    """Run `kinema ARGUMENTS` in so many processes that train together, and wait for them.
+
+    Raises `Interrupted` when they were stopped, and `TrainingError` when one died; the cause is then in the
+    run's heartbeat.json too.
+    """
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # What the launcher says of a failed process is said again here, in a line.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ[LAUNCHED] = "1"
+    kills = oom_kills()
+    with tempfile.TemporaryDirectory(prefix="kinema-launch-") as logs:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
+            signals_to_handle="SIGTERM,SIGINT",
+            shutdown_timeout=_GRACE_S,
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", "kinema", *arguments)
+        except SignalException as stop:
+            raise Interrupted(
+                f"stopped by {signal.Signals(stop.sigval).name}; go on with --resume --out {out}"
+            ) from None
+        except ChildFailedError as failed:
+            rank, failure = failed.get_first_failure()
+            message = _message(failure.error_file_data)
+            if failure.exitcode == _STOPPED:
+                raise Interrupted(message or f"stopped; go on with --resume --out {out}") from None
+            raise _died(out, rank, failure.exitcode, message, oom=oom_kills() > kills) from None
+
+
+def tell_launcher(error: BaseException) -> None:
+    """In a launched process: leave the error where the launcher looks for it."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path:
+        facts = {
+            "py_callstack": "".join(traceback.format_exception(error)),
+            "timestamp": str(int(time.time())),
+        }
+        record = {"message": {"message": f"{error}" or type(error).__name__, "extraInfo": facts}}
+        Path(path).write_text(json.dumps(record), encoding="utf-8")
+
+
+def oom_kills() -> int:
+    """Processes that the kernel has killed for memory since the machine started; 0 where it does not tell."""
+    vmstat = Path("/proc/vmstat")
+    lines = vmstat.read_text(encoding="utf-8").splitlines() if vmstat.is_file() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def cause(exitcode: int, *, oom: bool) -> str:
+    """What an exit code says: a signal by its name, and whether it was for want of memory."""
+    if exitcode >= 0:
+        return f"exit code {exitcode}"
+    name = signal.Signals(-exitcode).name
+    return f"{name}, for the machine was out of memory" if oom and name == "SIGKILL" else name
+
+
+def _died(out: Path, rank: int, exitcode: int, message: str, *, oom: bool) -> KinemaError:
+    why = cause(exitcode, oom=oom)
+    if out.is_dir():
+        record_death(out, rank=rank, cause=why, message=message)
+    if message:
+        return TrainingError(message if rank == 0 else f"rank {rank}: {message}")
+    return TrainingError(
+        f"rank {rank} died of {why}; go on from the last checkpoint with --resume --out {out}"
+    )
+
+
+def _message(data: Any) -> str:  # noqa: ANN401 - whatever the file of a dying process holds
+    match data:
+        case {"message": {"message": str(text)}}:
+            return text
+        case {"message": str(text)}:
+            return text
+    return ""

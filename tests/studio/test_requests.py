@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kinema.encoders.latent_frames import TimeGrid
+from kinema.errors import ConfigError
+from kinema.generate.tasks import Animate, Connect, Edit, Extend, FromText, Interpolate
+from kinema.studio.requests import ModelFacts, config_of_form, task_of_form, timeline
+from kinema.studio.uploads import Upload
+from kinema.video.writer import write_image, write_video
+
+FACTS = ModelFacts(height=32, width=32, frames=8, fps=8.0, steps=4, guidance_scale=1.0, grid=TimeGrid(1))
+
+
+@pytest.fixture(scope="module")
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Upload]:
+    folder = tmp_path_factory.mktemp("uploads")
+    write_image(folder / "p.png", np.zeros((32, 32, 3), np.uint8))
+    write_video(folder / "c.mp4", np.zeros((16, 32, 32, 3), np.uint8), fps=8)
+    return {"p": Upload("p", folder / "p.png"), "c": Upload("c", folder / "c.mp4")}
+
+
+def form(task: str, *names: str, **fields: str) -> dict[str, str]:
+    items = {f"item.{number}.upload": name for number, name in enumerate(names)}
+    return {
+        "task": task,
+        "prompt": "a square",
+        **items,
+        **{key.replace("__", "."): v for key, v in fields.items()},
+    }
+
+
+def test_every_task_is_read(uploads: dict[str, Upload]) -> None:
+    p, c = uploads["p"].path, uploads["c"].path
+    cases = {
+        "animate": (("p",), Animate(image=p)),
+        "extend": (("c",), Extend(clip=c)),
+        "connect": (("c", "p"), Connect(start=c, end=p)),
+        "edit": (("c",), Edit(clip=c, strength=0.6)),
+        "interpolate": (("p", "p"), Interpolate(sources=(p, p))),
+        "text": ((), FromText()),
+    }
+    for task, (names, expected) in cases.items():
+        assert task_of_form(form(task, *names), uploads.get) == expected
+
+
+def kinds(config, facts: ModelFacts = FACTS) -> list[list[str]]:
+    return [[frame.kind for frame in frames] for _, frames in timeline(config, facts).windows]
+
+
+def test_the_timeline_is_what_the_samplers_get(uploads: dict[str, Upload]) -> None:
+    placed = form("text", "c", item__0__at="2", item__0__frames="3", item__0__strength="0.5")
+    line = timeline(config_of_form(placed, uploads.get), FACTS)
+    assert [frame.kind for frame in line.windows[0][1]] == ["made"] * 2 + ["edited"] * 3 + ["made"] * 3
+    assert line.windows[0][1][2].strength == 0.5
+    extended = timeline(config_of_form(form("extend", "c"), uploads.get), FACTS)
+    assert (extended.before, extended.count("given"), extended.count("made")) == (14, 2, 6)
+    animated = config_of_form(form("animate", "p"), uploads.get)
+    assert kinds(animated) == [["given"] + ["made"] * 7]
+    between = config_of_form(form("interpolate", "p", "p", factor="3"), uploads.get)
+    assert kinds(between) == [["given", "made", "made", "given"]]
+    long = config_of_form(form("text", segments="2", overlap="3"), uploads.get)
+    assert kinds(long) == [["made"] * 8, ["carried"] * 3 + ["made"] * 5]
+    assert kinds(config_of_form(form("text", frames="1"), uploads.get)) == [["made"]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"task": "fly"}, "'fly' is no task"),
+        ({"task": "animate"}, "drop a picture"),
+        ({"task": "connect", "item.0.upload": "p"}, "drop two"),
+        ({"item.0.upload": "gone"}, "no longer here"),
+        ({"frames": "1e9"}, "frames is a whole number"),
+        ({"frames": "100000"}, "at most 1000"),
+        ({"guidance_scale": "inf"}, "guidance is a number"),
+        ({"prompt": " "}, "prompt is empty"),
+        ({"item.0.upload": "p", "item.0.at": "99"}, "at is 99"),
+        ({"task": "edit", "item.0.upload": "c", "fill": "a-b"}, "no span of frames"),
+    ],
+)
+def test_what_does_not_fit_is_said(uploads: dict[str, Upload], fields: dict[str, str], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        timeline(config_of_form(form("text") | fields, uploads.get), FACTS)
+
+
+def test_facts_are_read_without_loading_the_model(tmp_path: Path) -> None:
+    (tmp_path / "model.toml").write_text(
+        '[autoencoder]\nkind = "cogvideox"\n[sampling]\nheight = 8\nwidth = 8\nframes = 9\nfps = 8.0\n'
+        "steps = 4\nguidance_scale = 1.0\n"
+    )
+    assert ModelFacts.of(tmp_path).grid == TimeGrid(4)
