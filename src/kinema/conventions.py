@@ -10,6 +10,8 @@ all:
   second is called 24; an image is called 120;
 - guidance acts on the first three of the four latent channels;
 - in training, given frames are noised like step 0 instead of being clean.
+
+`svd` is Stable Video Diffusion as released: the rate is told less one.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Preset = Literal["kinema", "published"]
+Preset = Literal["kinema", "published", "svd"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class Conventions:
     frame_interval: int = 1
     guided_channels: int | None = None
     given_noised: bool = False
+    fps_offset: float = 0.0
 
     def aspect_ratio(self, height: int, width: int) -> float:
         """The number that the network is told."""
@@ -36,10 +39,11 @@ class Conventions:
 
     def told_fps(self, fps: float, frames: int) -> float:
         """The rate that the network is told of a clip that plays at `fps`."""
-        return self.image_fps if frames == 1 else fps * self.frame_interval
+        return self.image_fps if frames == 1 else fps * self.frame_interval + self.fps_offset
 
 
 CONVENTIONS: dict[Preset, Conventions] = {
     "kinema": Conventions(),
     "published": Conventions(width_over_height=True, frame_interval=3, guided_channels=3, given_noised=True),
+    "svd": Conventions(fps_offset=-1.0),
 }

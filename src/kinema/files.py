@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -96,3 +97,9 @@ def writable_folder(folder: Path) -> Path:
         temporary.write_bytes(b"")
     (folder / ".writable").unlink()
     return folder
+
+
+def file_sha256(path: Path) -> str:
+    """Of the file's bytes, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +18,11 @@ from torch import Tensor, nn
 
 from kinema.checkpoint import fill_module, read_json, read_tensors, write_json, write_tensors
 from kinema.errors import CheckpointError
-from kinema.nn.lora import Addition, LoRA, check_fits
+from kinema.files import file_sha256
+from kinema.nn.lora import Addition, LoRA, check_fits, merge
 
+Part = Literal["unet", "transformer"]
+"""What diffusers calls the network that is adapted."""
 FOLDER = "lora"
 _PEFT_CONFIG, _PEFT, _DIFFUSERS = (
     "adapter_config.json",
@@ -37,7 +40,7 @@ _SIDES = (
 _NOT_PLAIN = {"use_dora": False, "bias": "none", "fan_in_fan_out": False, "modules_to_save": None}
 
 
-def write_lora(folder: Path, lora: LoRA, *, part: Literal["unet", "transformer"], base: str = "") -> None:
+def write_lora(folder: Path, lora: LoRA, *, part: Part, base: str = "") -> None:
     """Write both layouts into `folder`; `base` names the model that it was trained on."""
     tensors = {name: value.detach() for name, value in lora.state_dict().items()}
     write_tensors(folder / _PEFT, {f"base_model.model.{name}": value for name, value in tensors.items()})
@@ -179,3 +182,24 @@ def _peft_config(lora: LoRA, base: str) -> dict[str, Any]:
         "rank_pattern": {n: shape.rank for n, shape in lora.additions.items() if shape.rank != rank},
         "alpha_pattern": {n: shape.alpha for n, shape in lora.additions.items() if shape.alpha != alpha},
     }
+
+
+def with_weight(spec: str) -> tuple[Path, float]:
+    """`PATH:0.5` is a path and a weight; without one the weight is 1."""
+    path, colon, weight = spec.rpartition(":")
+    try:
+        return (Path(path), float(weight)) if colon and path else (Path(spec), 1.0)
+    except ValueError:
+        return Path(spec), 1.0
+
+
+def merge_loras(network: nn.Module, specs: Sequence[str]) -> list[dict[str, Any]]:
+    """Read each `PATH[:weight]` and add it to the network's weights; the record says which ones they were."""
+    chosen = [with_weight(spec) for spec in specs]
+    loras = [(read_lora(path, network), weight) for path, weight in chosen]
+    merge(network, loras)
+    files = [lora_file(path) for path, _ in chosen]
+    return [
+        {"file": str(file), "weight": weight, "sha256": file_sha256(file)}
+        for file, (_, weight) in zip(files, chosen, strict=True)
+    ]

@@ -26,23 +26,44 @@ from kinema.checkpoint import (
 )
 from kinema.conventions import CONVENTIONS, Conventions, Preset
 from kinema.diffusion.edm import EDMConfig
+from kinema.diffusion.guidance import GuidanceShape
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.processes import Process
 from kinema.diffusion.rectified_flow import RectifiedFlowConfig
 from kinema.encoders.embedded import WordTextEncoder
-from kinema.encoders.folder import open_autoencoder, open_text_encoder, store_autoencoder, store_text_encoder
-from kinema.encoders.protocols import Autoencoder, TextEncoder
+from kinema.encoders.folder import (
+    open_autoencoder,
+    open_image_encoder,
+    open_text_encoder,
+    store_autoencoder,
+    store_image_encoder,
+    store_text_encoder,
+)
+from kinema.encoders.protocols import Autoencoder, ImageEncoder, TextEncoder
 from kinema.errors import CheckpointError, OutputError
 from kinema.files import write_text
-from kinema.nn import Network, NetworkConfig, STDiT2Config, VideoUNetConfig, build_network
+from kinema.motion import MotionMap
+from kinema.nn import (
+    Network,
+    NetworkConfig,
+    STDiT2Config,
+    Task,
+    VideoUNet,
+    VideoUNetConfig,
+    build_network,
+)
 
 _MODEL, _NETWORK, _AVERAGE, _VAE, _TEXT = "model.toml", "network", "ema", "vae", "text_encoder"
+_IMAGE = "image_encoder"
 _CONFIG, _TENSORS = "config.json", "model.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingDefaults:
-    """What a video of this model is when nothing else is asked: a shape it was trained on."""
+    """What a video of this model is when nothing else is asked: a shape it was trained on.
+
+    `guidance_first` is the scale of the first frame, where it is not the same for all.
+    """
 
     height: int
     width: int
@@ -50,6 +71,8 @@ class SamplingDefaults:
     fps: float
     steps: int
     guidance_scale: float
+    guidance_first: float | None = None
+    guidance_shape: GuidanceShape = "linear"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +97,27 @@ class Model:
     sampling: SamplingDefaults
     trained_on: TrainedOn
     preset: Preset = "kinema"
+    image_encoder: ImageEncoder | None = None
+    motion: MotionMap | None = None
 
     @property
     def conventions(self) -> Conventions:
         """What the network was taught that its weights do not show."""
         return CONVENTIONS[self.preset]
 
+    @property
+    def task(self) -> Task:
+        """What the network makes video from; a transformer is given frames in their place."""
+        return self.network.config.task if isinstance(self.network, VideoUNet) else "text-to-video"
+
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """Everything that computes."""
+        return self.network, self.autoencoder, self.text_encoder, self.image_encoder
+
     def to(self, device: torch.device | str) -> Model:
         """Move every module; returns itself."""
-        for part in (self.network, self.autoencoder, self.text_encoder):
+        for part in self.parts:
             if isinstance(part, nn.Module):
                 part.to(device)
         return self
@@ -101,8 +136,8 @@ def save_model(
 ) -> None:
     """Write the model folder; model.toml last, so that a folder with one is whole.
 
-    `average` holds averaged weights by part (`network`, `text_encoder`); they go to `ema/`. `network` are
-    the network's weights where they are not those that it has now.
+    `average` holds averaged weights by part (`network`, `text_encoder`, `image_encoder`); they go to `ema/`.
+    `network` are the network's weights where they are not those that it has now.
     """
     write_tensors(folder / _NETWORK / _TENSORS, model.network.state_dict() if network is None else network)
     for part, tensors in (average or {}).items():
@@ -120,10 +155,21 @@ def write_description(folder: Path, model: Model) -> None:
         "process": as_record(model.process),
         "autoencoder": store_autoencoder(folder, _VAE, model.autoencoder),
         "text_encoder": store_text_encoder(folder, _TEXT, model.text_encoder),
+        **_optional(folder, model),
         "sampling": as_record(model.sampling),
         "trained_on": as_record(model.trained_on),
     }
     write_text(folder / _MODEL, tomli_w.dumps(_without_none(record)))
+
+
+def _optional(folder: Path, model: Model) -> dict[str, Any]:
+    """What not every model has."""
+    record = dict[str, Any]()
+    if model.image_encoder is not None:
+        record["image_encoder"] = store_image_encoder(folder, _IMAGE, model.image_encoder)
+    if model.motion is not None:
+        record["motion"] = as_record(model.motion)
+    return record
 
 
 def load_model(folder: Path, *, ema: bool = True) -> Model:
@@ -139,11 +185,15 @@ def load_model(folder: Path, *, ema: bool = True) -> Model:
             sampling=from_record(SamplingDefaults, record["sampling"], f"{source} [sampling]"),
             trained_on=from_record(TrainedOn, record["trained_on"], f"{source} [trained_on]"),
             preset=_preset(record.get("preset", "kinema"), source),
+            image_encoder=open_image_encoder(folder, record[_IMAGE]) if _IMAGE in record else None,
+            motion=from_record(MotionMap, record["motion"], f"{source} [motion]")
+            if "motion" in record
+            else None,
         )
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{source} lacks {error}; it is not a whole model description") from error
     _fill(folder, folder / record["network"]["folder"] / _TENSORS, model, ema)
-    for part in (model.network, model.autoencoder, model.text_encoder):
+    for part in model.parts:
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(False)
     return model
@@ -179,7 +229,7 @@ def model_hash(folder: Path) -> str:
     _read_record(folder)
     digest = hashlib.sha256()
     parts = [folder / _MODEL]
-    for name in (_NETWORK, _AVERAGE, _VAE, _TEXT):
+    for name in (_NETWORK, _AVERAGE, _VAE, _TEXT, _IMAGE):
         parts += sorted(path for path in (folder / name).rglob("*") if path.is_file())
     for path in parts:
         with path.open("rb") as file:
@@ -192,9 +242,10 @@ def _fill(folder: Path, network: Path, model: Model, ema: bool) -> None:
     averaged = folder / _AVERAGE / "network.safetensors"
     path = averaged if ema and averaged.is_file() else network
     fill_module(model.network, read_tensors(path), str(path))
-    text = folder / _AVERAGE / "text_encoder.safetensors"
-    if ema and text.is_file() and isinstance(model.text_encoder, nn.Module):
-        fill_module(model.text_encoder, read_tensors(text), str(text))
+    for name, part in ((_TEXT, model.text_encoder), (_IMAGE, model.image_encoder)):
+        path = folder / _AVERAGE / f"{name}.safetensors"
+        if ema and path.is_file() and isinstance(part, nn.Module):
+            fill_module(part, read_tensors(path), str(path))
 
 
 def network_config(folder: Path) -> NetworkConfig:
@@ -236,6 +287,8 @@ def _network_config(path: Path) -> NetworkConfig:
 
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / _MODEL
+    if not path.is_file() and (folder / "lora").is_dir():
+        raise CheckpointError(f"{folder} holds a LoRA; name the model it is laid on, and this with --lora")
     if not path.is_file():
         raise CheckpointError(
             f"{folder} is not a model folder (no {_MODEL}); make one with: kinema train --out {folder}"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from kinema.errors import ConfigError
 from kinema.files import atomic_path, write_text
 
 _HEARTBEAT_EVERY_S = 2.0
@@ -20,23 +23,27 @@ _HEARTBEAT_EVERY_S = 2.0
 class RunLog:
     """Appends a row a step. On resume, rows from `start_step` on are cut: those steps are done again."""
 
-    def __init__(self, folder: Path, *, start_step: int = 0, tensorboard: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, start_step: int = 0, tensorboard: bool = True, wandb: str = ""
+    ) -> None:
         self._folder = folder
         self._metrics = folder / "metrics.jsonl"
         _keep_rows_before(self._metrics, start_step)
         self._file = self._metrics.open("a", encoding="utf-8")
         self._writer = _tensorboard_writer(folder / "tensorboard", start_step) if tensorboard else None
+        self._wandb = _wandb_run(folder, wandb) if wandb else None
         self._beat = 0.0
 
     def step(self, step: int, **values: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
         """One row: numbers, and tables of numbers, go to TensorBoard too."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
+        numbers = _numbers(values)
         if self._writer is not None:
-            for name, value in values.items():
-                for tag, number in (value if isinstance(value, dict) else {"": value}).items():
-                    if isinstance(number, int | float):
-                        self._writer.add_scalar(f"train/{name}/{tag}".rstrip("/"), number, step)
+            for name, number in numbers.items():
+                self._writer.add_scalar(name, number, step)
+        if self._wandb is not None:
+            self._wandb.log(numbers, step=step)
         self.heartbeat(step)
 
     def video(self, name: str, frames: UInt8[np.ndarray, "t h w 3"], fps: float, step: int) -> None:
@@ -72,6 +79,8 @@ class RunLog:
         self._file.close()
         if self._writer is not None:
             self._writer.close()
+        if self._wandb is not None:
+            self._wandb.finish(exit_code=int(state == "failed"))
 
 
 def read_heartbeat(folder: Path) -> dict[str, Any]:
@@ -116,6 +125,26 @@ def _tensorboard_writer(folder: Path, start_step: int) -> Any:  # noqa: ANN401 -
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(folder, purge_step=start_step or None)
+
+
+def _wandb_run(folder: Path, project: str) -> Any:  # noqa: ANN401 - imported lazily
+    """The run of this folder at Weights & Biases; the same one when it goes on."""
+    try:
+        import wandb
+    except ImportError:
+        raise ConfigError(f'wandb = "{project}" needs the extra wandb: pip install "kinema[wandb]"') from None
+    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    return wandb.init(project=project, name=folder.name, id=name, resume="allow", dir=folder)
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a row by name, those of tables in it too."""
+    return {
+        f"train/{name}/{tag}".rstrip("/"): number
+        for name, value in values.items()
+        for tag, number in (value if isinstance(value, dict) else {"": value}).items()
+        if isinstance(number, int | float)
+    }
 
 
 def _gif(frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> bytes:

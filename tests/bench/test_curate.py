@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kinema.bench import cuts
-from kinema.bench.curate import FOOTAGE, run
+from kinema.bench.curate import FOOTAGE, _notes, run
 from kinema.bench.curate_pass import decode_figure, memory_figure
 from kinema.bench.curate_scores import burned_in, camera_figure
 from kinema.bench.cuts import network_edges, processor_seconds
@@ -23,6 +23,19 @@ def test_without_footage_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPa
     (tmp_path / "videos").mkdir()
     with pytest.raises(ConfigError, match=r"needs photos, spliced/cuts\.json"):
         run(tmp_path)
+
+
+def test_one_part_is_measured_alone_and_what_was_not_is_said(tmp_path: Path) -> None:
+    for part in ("videos", "photos", "spliced"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "spliced" / "cuts.json").write_text("{}")
+    write_video(tmp_path / "videos" / "one.mp4", np.zeros((12, 36, 64, 3), np.uint8), fps=12)
+    found = run(tmp_path, only="decodes")
+    assert [figure["name"] for figure in found["figures"]] == ["decodes a source"]
+    assert found["notes"] == []
+    assert any("data-juicer" in note for note in _notes(("speed",)))
+    with pytest.raises(ConfigError, match="its parts are cuts, speed"):
+        run(tmp_path, only="colours")
 
 
 def test_a_subtitle_is_burned_in_at_the_foot() -> None:

@@ -15,7 +15,7 @@ from kinema.errors import Interrupted, OutputError
 
 COMMANDS = [
     *("curate", "render-orbits", "filter", "report", "caption", "plan", "train"),
-    *("generate", "animate", "demo", "evaluate", "arena", "convert", "bench", "export", "import"),
+    *("generate", "animate", "average", "demo", "evaluate", "arena", "convert", "bench", "export", "import"),
     *("extend", "connect", "edit", "interpolate", "studio"),
 ]
 HEAVY = ["torch", "av", "cv2", "pyarrow", "pydantic", "numpy", "duckdb", "transformers"]

@@ -22,7 +22,18 @@ def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_figures_are_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     figure = {"name": "step", "value": 2.0, "unit": "s", "peer": "naive", "ratio": 0.5, "met": True}
-    monkeypatch.setattr("kinema.bench.stdit2.run", lambda: {"benchmark": "stdit2", "figures": [figure]})
+    monkeypatch.setattr(
+        "kinema.bench.stdit2.run",
+        lambda: {"benchmark": "stdit2", "figures": [figure], "notes": ["one peer is missing"]},
+    )
     assert main(["bench", "stdit2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["figures"] == [figure]
     assert main(["bench", "stdit2"]) == 0
+    assert "one peer is missing" in capsys.readouterr().out
+
+
+def test_a_part_that_a_benchmark_does_not_have_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "stdit2", "--only", "speed"]) == 2
+    assert "it has no parts" in capsys.readouterr().err
+    assert main(["bench", "curate", "--only", "colours"]) == 2
+    assert "its parts are cuts" in capsys.readouterr().err

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kinema.curate.cuts_ramp import doubt, fit_ramp, likeness, mixing, straight_ramp
+from kinema.curate.cuts_ramp import doubt, fit_ramp, likeness, mixing, out_of_step, straight_ramp
 
 
 def pictures() -> tuple[np.ndarray, np.ndarray]:
@@ -36,3 +36,19 @@ def test_likeness_ignores_light() -> None:
     old, new = pictures()
     assert likeness(old, 0.5 * old + 20) > 0.999
     assert abs(likeness(old, new)) < 0.2
+
+
+def views(weights: np.ndarray) -> list[np.ndarray]:
+    """Two pictures mixed by weights (t, h, w)."""
+    generator = np.random.default_rng(2)
+    old, new = (generator.integers(0, 256, (45, 80, 3)).astype(float) for _ in range(2))
+    share = weights[..., None]
+    return list(np.rint(old * (1 - share) + new * share).astype(np.uint8))
+
+
+def test_a_mix_turns_everywhere_at_once_and_a_crossing_does_not() -> None:
+    time = np.linspace(0, 1, 10)[:, None, None]
+    assert out_of_step(views(np.broadcast_to(time, (10, 45, 80)))) < 0.02
+    column = np.linspace(0, 1, 80)[None, None, :]
+    crossing = np.broadcast_to((column < time).astype(float), (10, 45, 80))
+    assert out_of_step(views(crossing)) > 0.15

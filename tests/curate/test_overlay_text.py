@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from kinema.curate import overlay_text
-from kinema.curate.overlay_text import TextConfig, TextScorer, rows_with_strokes, text_area
+from kinema.curate.overlay_text import TextConfig, TextScorer, text_area, text_areas
 from kinema.errors import KinemaError
 
 needs_rapidocr = pytest.mark.skipif(
@@ -51,20 +53,54 @@ def test_a_picture_without_strong_edges_is_spared_the_detector(monkeypatch: pyte
 
     monkeypatch.setattr(overlay_text, "_engine", fail)
     smooth = np.tile(np.linspace(0, 255, 640), (360, 1)).astype(np.uint8)[..., None]
-    assert not rows_with_strokes(smooth).any()
     assert text_area(smooth, CONFIG) == 0.0
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_only_rows_that_may_hold_text_are_looked_at(channels: int) -> None:
-    rows = np.flatnonzero(rows_with_strokes(subtitled("OK")[..., :channels]))
-    assert 270 < rows.min() < 310
-    assert 330 < rows.max() < 360
+@needs_rapidocr
+def test_a_frame_that_repeats_the_one_before_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    titled, plain = subtitled("A title here")[..., 0], subtitled("")[..., 0]
+    read: list[float] = []
+    before = overlay_text._readable
+    monkeypatch.setattr(
+        overlay_text, "_readable", lambda picture, config: read.append(1.0) or before(picture, config)
+    )
+    areas = text_areas(np.stack([titled, titled, plain, titled]), CONFIG)
+    assert areas[0] == areas[1] == areas[3] > 0.01
+    assert areas[2] == 0.0
+    assert len(read) == 2
 
 
-def test_an_edge_is_no_stroke() -> None:
-    step = np.where(np.arange(640) < 320, 40, 220).astype(np.uint8)
-    assert not rows_with_strokes(np.tile(step, (360, 1))[..., None]).any()
+@needs_rapidocr
+@pytest.mark.parametrize("word", ["OK", "No", "Stop", "2019"])
+@pytest.mark.parametrize("place", [(30, 60), (500, 340), (290, 190)])
+def test_short_words_are_found_anywhere_in_a_busy_picture(word: str, place: tuple[int, int]) -> None:
+    blobs = np.random.default_rng(3).integers(60, 170, (36, 64), np.uint8)
+    frame = cv2.resize(blobs, (640, 360), interpolation=cv2.INTER_CUBIC)
+    for shade, thickness in ((0, 6), (255, 2)):
+        cv2.putText(frame, word, place, cv2.FONT_HERSHEY_SIMPLEX, 0.9, shade, thickness, cv2.LINE_AA)
+    assert text_area(frame[..., None], CONFIG) > 0.001
+
+
+@needs_rapidocr
+def test_what_is_read_otherwise_the_second_time_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TextConfig(detect="on", width=639)
+    engine = overlay_text._engine(config)
+    titled = subtitled("And then the rain")[..., :1]
+    assert text_area(titled, config) > 0
+    other = SimpleNamespace(txts=["28 of 9"], scores=[0.99])
+    monkeypatch.setattr(engine, "recognize_txt", after_the_first(engine.recognize_txt, other))
+    assert text_area(titled, config) == 0.0
+
+
+def after_the_first(function: Callable[[list[np.ndarray]], object], other: object) -> Callable[..., object]:
+    """The function's own result at the first call, `other` from then on."""
+    calls: list[int] = []
+
+    def called(pictures: list[np.ndarray]) -> object:
+        calls.append(1)
+        return function(pictures) if len(calls) == 1 else other
+
+    return called
 
 
 def test_without_rapidocr_the_error_names_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kinema.denoiser import Given
+from kinema.diffusion.guidance import Guidance
 from kinema.diffusion.protocols import Denoise, Denoised
 from kinema.encoders.latent_frames import TimeGrid
 from kinema.generate.conditioning import Reference, frames_at
@@ -29,7 +30,7 @@ from kinema.generate.windows import (
 from kinema.model import Model, load_model
 from kinema.shapes import Size
 
-SETTINGS = Settings(height=32, width=32, fps=6.0, steps=3, guidance_scale=2.0)
+SETTINGS = Settings(height=32, width=32, fps=6.0, steps=3, guidance=Guidance(scale=2.0))
 
 
 @pytest.fixture(scope="module")

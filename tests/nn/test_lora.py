@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -187,3 +188,14 @@ def test_what_does_not_fit_is_named_with_both_shapes():
 def test_nonsense_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         LoRAConfig(**settings)
+
+
+def test_images_pass_temporal_additions_by_with_gradient_zero():
+    """A step of images alone must have something to go backwards through."""
+    network, (latents, c_noise, conditioning) = unet()
+    network.requires_grad_(False)
+    lora = trained(network)
+    attach(network, [(lora, 1.0)])
+    images = replace(conditioning, image_only=torch.ones(2, dtype=torch.bool))
+    network(latents, c_noise, images).square().mean().backward()
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in lora.parameters())

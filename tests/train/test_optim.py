@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import nn
 
-from kinema.errors import CheckpointError
+from kinema.errors import CheckpointError, ConfigError
 from kinema.nn import STDiT2, STDiT2Config
-from kinema.train.optim import AdamWConfig, MuonConfig, Optimizers, ScheduleConfig, update_average
+from kinema.train.optim import (
+    AdamW8bitConfig,
+    AdamWConfig,
+    MuonConfig,
+    OptimConfig,
+    Optimizers,
+    ScheduleConfig,
+    update_average,
+)
 
 
 def network() -> nn.ModuleDict:
@@ -45,8 +55,10 @@ def test_weight_decay_is_for_matrices_only() -> None:
     torch.testing.assert_close(after[matrix], before[matrix] * 0.9)
 
 
-@pytest.mark.parametrize("config", [AdamWConfig(lr=1e-3), MuonConfig()])
-def test_state_round_trip_goes_on_the_same(config: AdamWConfig | MuonConfig) -> None:
+@pytest.mark.parametrize("config", [AdamWConfig(lr=1e-3), MuonConfig(), AdamW8bitConfig(lr=1e-3)])
+def test_state_round_trip_goes_on_the_same(config: OptimConfig) -> None:
+    if isinstance(config, AdamW8bitConfig):
+        pytest.importorskip("bitsandbytes", reason="needs the extra eight-bit")
     first, second = network(), network()
     one, two = Optimizers(config, first), Optimizers(config, second)
     descend(first, one, 0)
@@ -75,6 +87,20 @@ def test_the_schedule_warms_up_stays_and_falls() -> None:
     assert factors[15] == pytest.approx(0.55)
     assert factors[20] == pytest.approx(0.1)
     assert ScheduleConfig().factor(7, 10) == 1.0
+
+
+def test_warm_up_stable_decay() -> None:
+    schedule = ScheduleConfig(warmup_steps=10, shape="wsd")
+    factors = [schedule.factor(step, 100) for step in range(101)]
+    assert factors[9:81] == [1.0] * 72
+    assert factors[85] == pytest.approx(0.5)
+    assert factors[100] == 0
+
+
+def test_moments_of_a_byte_need_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ConfigError, match="extra eight-bit"):
+        Optimizers(AdamW8bitConfig(), network())
 
 
 def test_the_average_follows_fast_at_first() -> None:

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import tomli_w
 import torch
 from torch import Tensor
 
-from kinema.checkpoint import as_record
 from kinema.config import load_config
 from kinema.runlog import read_metrics
 from kinema.train.checkpoints import checkpoint_folders, load_checkpoint
@@ -26,13 +24,6 @@ class Asked(NamedTuple):
     out: Path
     resume: bool = False
     sets: tuple[str, ...] = ()
-
-
-def write_recipe(config: TrainConfig, path: Path) -> Path:
-    from kinema.train.setup import _without_none
-
-    path.write_text(tomli_w.dumps(_without_none(as_record(config))))
-    return path
 
 
 def together(processes: int, recipe: Path, dataset: Path, *runs: Asked) -> None:
@@ -63,11 +54,14 @@ def weights(out: Path) -> dict[str, Tensor]:
     return {f"{g}/{k}": tensor for g, tensors in checkpoint.groups.items() for k, tensor in tensors.items()}
 
 
-def assert_close(first: Path, second: Path, relative: float = 1e-5) -> None:
+PARTS = ("network", "text_encoder", "ema_network")
+
+
+def assert_close(first: Path, second: Path, relative: float = 1e-5, parts: tuple[str, ...] = PARTS) -> None:
     """Each part's weights, averages and optimizer moments differ by no more than this share of their norm."""
     one, two = weights(first), weights(second)
     assert one.keys() == two.keys()
-    for group in ("network", "text_encoder", "ema_network"):
+    for group in parts:
         names = [name for name in one if name.startswith(f"{group}/")]
         whole = torch.cat([one[name].flatten() for name in names])
         other = torch.cat([two[name].flatten() for name in names])
@@ -81,12 +75,6 @@ def assert_equal(first: Path, second: Path) -> None:
     one, two = weights(first), weights(second)
     assert one.keys() == two.keys()
     assert [name for name in one if not torch.equal(one[name], two[name])] == []
-
-
-@pytest.fixture
-def recipe(small_run: TrainConfig, tmp_path: Path) -> Path:
-    deeper = replace(small_run.network, depth=2)
-    return write_recipe(replace(small_run, network=deeper, steps=10, save_every=5), tmp_path / "small.toml")
 
 
 def test_two_processes_are_one(squares: Path, recipe: Path, tmp_path: Path) -> None:
@@ -116,6 +104,26 @@ def test_two_processes_are_one(squares: Path, recipe: Path, tmp_path: Path) -> N
     assert_close(adam.out, out["adamw"])
     assert_close(one.out, out["parts"])
     assert_close(one.out, out["shared"])
+
+
+def test_two_processes_share_the_training_of_a_lora(squares: Path, recipe: Path, tmp_path: Path) -> None:
+    """Also when they share the tokens, and when they stop and go on."""
+    alone(recipe, squares, Asked(tmp_path / "base", sets=("steps=2",)))
+    lora = (f"start_from='{tmp_path / 'base'}'", "lora.rank=4", "optim.kind='adamw'", "optim.lr=0.001")
+    out = {name: tmp_path / name for name in ("one", "two", "halves", "shared")}
+    together(
+        2,
+        recipe,
+        squares,
+        Asked(out["two"], sets=lora),
+        Asked(out["halves"], sets=(*lora, "steps=5")),
+        Asked(out["halves"], resume=True, sets=lora),
+        Asked(out["shared"], sets=(*lora, "parallel.sequence=2")),
+    )
+    alone(recipe, squares, Asked(out["one"], sets=lora))
+    assert_equal(out["two"], out["halves"])
+    for name in ("two", "shared"):
+        assert_close(out["one"], out[name], parts=("lora", "ema_lora"))
 
 
 def test_ranks_that_do_not_come_out_even_are_refused() -> None:

@@ -17,8 +17,8 @@ from kinema.dataset.buckets import BucketRule
 from kinema.dataset.plan import make_plan
 from kinema.dataset.presets import STAGES
 from kinema.diffusion.masking import MaskConfig
-from kinema.encoders.embedded import WordTextEncoder
 from kinema.encoders.autoencoder_kl import CausalAutoencoderConfig, FrameAutoencoderConfig
+from kinema.encoders.embedded import WordTextEncoder
 from kinema.encoders.text import T5Config
 from kinema.errors import ConfigError, DatasetError, Interrupted
 from kinema.manifest import Caption, read_clips, write_clips
@@ -27,7 +27,7 @@ from kinema.nn import STDiT2Config
 from kinema.runlog import read_metrics
 from kinema.train.checkpoints import load_checkpoint
 from kinema.train.config import StageConfig, TrainConfig
-from kinema.train.encoders import with_encoders
+from kinema.train.encoders import RunEncoders, with_encoders
 from kinema.train.loop import train
 from kinema.train.optim import AdamWConfig, MuonConfig
 from kinema.train.stages import at_rate, stage_config, stages, whole_chain
@@ -147,7 +147,7 @@ def test_the_published_network_follows_from_preset_and_encoders() -> None:
 
     config = load_config(TrainConfig, find_recipe("open-sora-stage2"))
     autoencoder = FrameAutoencoder(FrameAutoencoderConfig())
-    filled = with_encoders(config, autoencoder, T5TextEncoder(T5Config()), None)
+    filled = with_encoders(config, RunEncoders(autoencoder, T5TextEncoder(T5Config())), None)
     assert filled.network == STDiT2Config.xl2()
     assert CONVENTIONS[filled.preset].guided_channels == 3
 

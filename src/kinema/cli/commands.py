@@ -47,6 +47,9 @@ Model = Annotated[
     ),
 ]
 Prompt = Annotated[str, Parameter(name="--prompt", help="What the video shows.")]
+OptionalPrompt = Annotated[
+    str, Parameter(name="--prompt", help="What the video shows; not for models that are shown pictures.")
+]
 Target = Annotated[Path, Parameter(name="--out", help="The file to write: .mp4, or .png for one frame.")]
 """The flags that several commands share."""
 
@@ -67,7 +70,24 @@ class Sampling:
     guidance_scale: Annotated[
         float | None, Parameter(help="How hard to follow the prompt; 1 is no guidance.")
     ] = None
+    guidance_first: Annotated[
+        float | None, Parameter(help="That of the first frame, from where it grows; the same when left out.")
+    ] = None
+    guidance_shape: Annotated[
+        Literal["linear", "triangle"] | None,
+        Parameter(help="Where it is highest: in the last frame, or in the middle, for orbits."),
+    ] = None
+    motion: Annotated[
+        float | None, Parameter(help="How much moves, 0 to 255; 127 is the middle of what it was trained on.")
+    ] = None
+    augmentation: Annotated[
+        float | None, Parameter(help="Noise on the picture that is shown to the network; 0.02 when left out.")
+    ] = None
     seed: Annotated[int | None, Parameter(help="The same seed gives the same video.")] = None
+    lora: Annotated[
+        tuple[str, ...],
+        Parameter(name="--lora", negative=(), help="PATH or PATH:WEIGHT of a LoRA; may be given again."),
+    ] = ()
 
 
 Flags = Annotated[Sampling | None, Parameter(name="*")]

@@ -50,19 +50,39 @@ def open_sora(
     return 0
 
 
+@convert.command(
+    name="svd",
+    help_epilogue="Example: kinema convert svd stable-video-diffusion-img2vid --out model",
+)
+def svd(
+    path: Annotated[Path, Parameter(help="Folder of a pipeline: unet, vae, image_encoder or text_encoder.")],
+    /,
+    *,
+    out: Annotated[Path, Parameter(name="--out", help="The model folder to write.")],
+    embed: Annotated[bool, Parameter(negative=(), help="Copy the encoders into the model.")] = False,
+    json: Json = False,
+) -> int:
+    """Make a model folder from Stable Video Diffusion, or start one from Stable Diffusion 2.1."""
+    from kinema.convert.svd_folders import convert_svd
+
+    show(convert_svd(path, out, embed=embed), as_json=json)
+    return 0
+
+
 @convert.default
 def export(
     model: Annotated[Path, Parameter(help="A model folder.")],
     /,
     *,
-    to: Annotated[Literal["open-sora"], Parameter(name="--to", help="The public layout to write.")],
+    to: Annotated[Literal["open-sora", "svd"], Parameter(name="--to", help="The public layout to write.")],
     out: Annotated[Path, Parameter(name="--out", help="The folder to write.")],
     ema: Annotated[bool, Parameter(help="The averaged weights, where the model has them.")] = True,
     json: Json = False,
 ) -> int:
-    """Write a model's network in a public layout."""
+    """Write a model in a public layout: its network for Open-Sora, a whole pipeline for diffusers."""
     from kinema.convert.open_sora import export_open_sora
+    from kinema.convert.svd_folders import export_svd
 
-    assert to == "open-sora"
-    show(export_open_sora(model, out, ema=ema), as_json=json)
+    write = {"open-sora": export_open_sora, "svd": export_svd}[to]
+    show(write(model, out, ema=ema), as_json=json)
     return 0

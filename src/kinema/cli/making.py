@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from kinema.cli.commands import Flags, Json, Model, Prompt, Sampling, Target, app
+from kinema.cli.commands import Flags, Json, Model, OptionalPrompt, Prompt, Sampling, Target, app
 from kinema.cli.terminal import Bars, show
 from kinema.errors import ConfigError
 
@@ -88,8 +88,8 @@ def animate(
     /,
     *,
     model: Model = None,
-    prompt: Prompt,
     out: Target,
+    prompt: OptionalPrompt = "",
     length: Lengths = None,
     sampling: Flags = None,
     json: Json = False,
@@ -181,8 +181,8 @@ def edit(
 def interpolate(
     *sources: Annotated[Path, Parameter(help="A clip, or pictures in order.")],
     model: Model = None,
-    prompt: Prompt,
     out: Target,
+    prompt: OptionalPrompt = "",
     factor: Annotated[
         int, Parameter(name="--factor", help="A given frame and factor - 1 new ones, and so on.")
     ] = 4,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kinema.errors import CheckpointError
 from kinema.files import atomic_path, write_text
+from kinema.nn.growing import widened
 from kinema.nn.video_unet import Condition, VideoUNet, VideoUNetConfig, image_to_video_conditions
 
 _DOWN = ("DownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal")
@@ -210,9 +211,10 @@ def load_video_unet(
     return network
 
 
-def save_video_unet(network: VideoUNet, folder: Path) -> None:
-    """Write a `unet` folder that diffusers loads."""
-    write_text(folder / "config.json", json.dumps(config_to_diffusers(network.config), indent=2) + "\n")
+def save_video_unet(network: VideoUNet, folder: Path, frames: int = 25) -> None:
+    """Write a `unet` folder that diffusers loads; `frames` is its default clip length."""
+    record = config_to_diffusers(network.config, frames)
+    write_text(folder / "config.json", json.dumps(record, indent=2) + "\n")
     state = {key: value.detach().contiguous() for key, value in network.state_dict().items()}
     with atomic_path(folder / "diffusion_pytorch_model.safetensors") as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
@@ -316,9 +318,8 @@ def inflated_key(key: str) -> str:
 
 def _widened(key: str, value: Tensor, in_channels: int) -> Tensor:
     value = value.float()
-    if key == "conv_in.weight" and value.shape[1] < in_channels:
-        extra = value.new_zeros(value.shape[0], in_channels - value.shape[1], *value.shape[2:])
-        return torch.cat([value, extra], dim=1)
+    if key == "conv_in.weight":
+        return widened(value, in_channels)
     if key.endswith((".proj_in.weight", ".proj_out.weight")) and value.ndim == 4:
         return value[..., 0, 0]  # Stable Diffusion 1's 1x1 convolutions
     return value

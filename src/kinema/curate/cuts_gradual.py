@@ -26,6 +26,7 @@ from kinema.curate.cuts_ramp import (
     is_flat,
     likeness,
     mixing,
+    out_of_step,
     shifted_likeness,
     tiny,
     unmoved_change,
@@ -50,7 +51,7 @@ class GradualCutConfig:
     """`change`: least grey levels between the ends; `likeness`: largest correlation of the ends (the same
     picture in another light is no transition); `doubt`: largest sum of the fit's faults (`Ramp.doubt`);
     `shifted`: largest correlation of the ramp's halves after a shift; `unmoved`: least share of the change
-    that optical flow leaves unexplained;
+    that optical flow leaves unexplained; `step`: largest distance of the parts of the picture from the ramp;
     `flat`: largest contrast, in grey levels, of a frame of one colour."""
 
     levels: tuple[LevelConfig, ...] = (
@@ -62,6 +63,7 @@ class GradualCutConfig:
     doubt: float = 1.45
     shifted: float = 0.88
     unmoved: float = 0.5
+    step: float = 0.13
     flat: float = 4.0
 
     def __post_init__(self) -> None:
@@ -187,7 +189,9 @@ def _fit(frames: Tiny, config: GradualCutConfig, slack: float) -> Ramp | None:
 def _moved(
     views: Sequence[UInt8[np.ndarray, "h w 3"]], start: int, end: int, config: GradualCutConfig
 ) -> bool:
-    """Motion explains the change: the camera moved, or something in the picture."""
+    """Motion explains the change: the camera moved, or something in the picture, or something crossed it."""
+    if out_of_step(views[start : end + 1]) > config.step:
+        return True
     middle = views[(start + end) // 2]
     halves = shifted_likeness(views[start], middle), shifted_likeness(middle, views[end])
     if min(halves) > config.shifted:

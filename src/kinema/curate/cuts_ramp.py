@@ -100,6 +100,27 @@ def _left_by_flow(old: UInt8[np.ndarray, "h w"], new: UInt8[np.ndarray, "h w"]) 
     return float(cv2.absdiff(new, warped).mean() / (cv2.absdiff(new, old).mean() + _ROUNDING))
 
 
+def out_of_step(views: Sequence[UInt8[np.ndarray, "h w 3"]]) -> float:
+    """How far parts of the picture change before or after the others; the views span a ramp, ends included.
+
+    Distance of the weights of a part from the straight ramp, which three of four parts do not exceed; 4 x 3
+    parts, those that hardly change left out. Near 0 for a mix, which turns everywhere at once; large when
+    something crosses the picture.
+    """
+    small = np.stack([_in_parts(view) for view in views])
+    change, offset = small[-1] - small[0], small - small[0]
+    energy = (change**2).sum(axis=-1)
+    weights = (offset * change).sum(axis=-1) / (energy + 1e-6)
+    apart = np.abs(weights - np.linspace(0, 1, len(small))[:, None]).mean(axis=0)
+    return float(np.quantile(apart[energy >= 0.25 * energy.mean()], 0.75, method="lower"))
+
+
+def _in_parts(view: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "12 48"]:
+    """Twelve parts of 4 x 4 colours."""
+    small = cv2.resize(view, (16, 12), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return small.reshape(3, 4, 4, 4, 3).transpose(0, 2, 1, 3, 4).reshape(12, 48)
+
+
 def fit_ramp(frames: Tiny) -> tuple[int, int]:
     """Positions of the last old and the first new frame, fitted once more between the ends first found."""
     start, end = 0, len(frames) - 1

@@ -21,7 +21,7 @@ from kinema.files import atomic_path, writable_folder, write_text
 from kinema.location import located
 from kinema.manifest import Caption, Clip, Source, read_clips, read_sources, write_clips, write_sources
 
-_ANALYSIS_VERSION = 2  # raise it when the same config and file give other clips or scores
+_ANALYSIS_VERSION = 3  # raise it when the same config and file give other clips or scores
 _FINISHED = {"done", "failed"}
 
 

@@ -1,13 +1,14 @@
 """How much of the picture is text: titles, subtitles, signs. Detection and recognition by rapidocr.
 
-The detector alone takes foliage for text, so a box counts only when the recogniser reads at least two
-characters in it with confidence; it runs only where there are boxes.
+The detector alone takes foliage for text, and the recogniser now and then reads two letters in it. A box
+counts when it is read alike twice, the second time in a wider cut; both run only where text may be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -17,7 +18,11 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from kinema.curate.sampling import Sampling, Score
+from kinema.curate.text_regions import changed_cells, sheet, stroke_cells, text_regions, within
 from kinema.errors import KinemaError
+
+Box = Float[np.ndarray, "4 2"]
+"""Corners x, y, clockwise from the upper left."""
 
 UNCLIP_AREA = 1.7
 """The detector's boxes are this much larger than the text they surround."""
@@ -27,19 +32,23 @@ UNCLIP_AREA = 1.7
 class TextConfig:
     """`detect`: "auto" is on where rapidocr is installed. `width`: pixels of the frames that are read.
 
-    `score` and `characters`: what the recogniser must reach for a box to count; `threads` per process.
+    For a box to count, both readings must have so many `characters` (letters and digits), be `alike` (1:
+    the same), and the surer one must have this `score`; `threads` per process.
     """
 
     detect: Literal["auto", "on", "off"] = "auto"
     fps: float = 1.0
     width: int = 640
-    score: float = 0.8
+    score: float = 0.7
+    alike: float = 0.6
     characters: int = 2
     threads: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.score <= 1 or self.characters < 1 or self.threads < 1:
-            raise ValueError(f"got score {self.score}, characters {self.characters}, threads {self.threads}")
+        if not 0 < self.score <= 1 or not 0 <= self.alike <= 1 or self.characters < 1 or self.threads < 1:
+            raise ValueError(
+                f"score must be in (0, 1], alike in [0, 1], characters and threads at least 1, got {self}"
+            )
 
     @property
     def active(self) -> bool:
@@ -59,69 +68,116 @@ class TextScorer:
         self.sampling = Sampling(fps=self.config.fps, width=self.config.width, grey=True)
 
     def __call__(
-        self, frames: UInt8[np.ndarray, "t h w c"], timestamps: Float[np.ndarray, " t"]
+        self, frames: UInt8[np.ndarray, "t h w 1"], timestamps: Float[np.ndarray, " t"]
     ) -> Mapping[str, Score]:
         if not len(timestamps):
             return {"text_area": None}
-        areas: list[float] = []
-        seen: list[UInt8[np.ndarray, "h w c"]] = []
-        for index in sorted({0, len(frames) // 2, len(frames) - 1}):
-            if not any(_same(frames[index], other) for other in seen):
-                seen.append(frames[index])
-                areas.append(text_area(frames[index], self.config))
-        return {"text_area": max(areas)}
+        chosen = sorted({0, len(frames) // 2, len(frames) - 1})
+        return {"text_area": max(text_areas(frames[chosen, ..., 0], self.config))}
 
 
 def text_area(frame: UInt8[np.ndarray, "h w c"], config: TextConfig) -> float:
     """Share of one frame, 0 to 1, that lies under text that can be read; `c` is 1 or 3 (RGB)."""
-    rows = rows_with_strokes(frame)
-    if not rows.any():
-        return 0.0
-    part = frame[rows]
-    colour = np.repeat(part, 3, axis=2) if part.shape[2] == 1 else part[..., ::-1]
-    result = _engine(config)(np.ascontiguousarray(colour))
-    if result.boxes is None:
-        return 0.0
-    mask = np.zeros(part.shape[:2], np.uint8)
-    for box, text, score in zip(result.boxes, result.txts, result.scores, strict=True):
-        if score >= config.score and sum(char.isalnum() for char in text) >= config.characters:
-            cv2.fillPoly(mask, [np.asarray(box, np.int32)], 1)
-    return round(float(mask.sum()) / frame[..., 0].size / UNCLIP_AREA, 5)
-
-
-_STROKE_STEP, _STROKE_SIDE = 50, 7
-_CELL, _STROKE_SHARE, _LEAST_CELLS = 8, 0.2, 2
-_MARGIN_CELLS = 2
-_SAME_LEVELS = 2.0
-
-
-def rows_with_strokes(frame: UInt8[np.ndarray, "h w c"]) -> Bool[np.ndarray, " h"]:
-    """The rows that may hold text, with a margin; the detector's cost is that of the rows it sees.
-
-    Text is a dense row of thin strokes that stand out on both sides: opening or closing the picture removes
-    them, and leaves edges as they are.
-    """
     grey = frame[..., 0] if frame.shape[2] == 1 else cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-    grey, side = np.ascontiguousarray(grey), np.ones((_STROKE_SIDE, _STROKE_SIDE), np.uint8)
-    bright = cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, side) > _STROKE_STEP
-    strokes = bright | (cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, side) > _STROKE_STEP)
-    height, width = grey.shape
-    cells = (max(width // _CELL, 1), max(height // _CELL, 1))
-    share = cv2.resize(strokes.astype(np.float32), cells, interpolation=cv2.INTER_AREA)
-    dense = (cv2.blur(share, (4, 2)) > _STROKE_SHARE).sum(axis=1) >= _LEAST_CELLS
-    wide = np.convolve(dense, np.ones(2 * _MARGIN_CELLS + 1), mode="same") > 0 if len(dense) > 4 else dense
-    row = np.minimum(np.arange(height) * cells[1] // height, cells[1] - 1)
-    return np.asarray(wide[row], np.bool_)
+    return text_areas(grey[None], config)[0]
 
 
-def _same(left: UInt8[np.ndarray, "h w c"], right: UInt8[np.ndarray, "h w c"]) -> bool:
-    """Frames so alike, block by block, that no text can have come or gone."""
-    height, width = left.shape[:2]
-    size = (max(width // 16, 1), max(height // 16, 1))
-    blocks = [
-        cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.int16) for frame in (left, right)
+def text_areas(frames: UInt8[np.ndarray, "t h w"], config: TextConfig) -> list[float]:
+    """`text_area` of each frame. Where a frame repeats the one before, its text is taken over unread."""
+    found: list[float] = []
+    boxes: list[Box] = []
+    for before, frame in zip([None, *frames[:-1]], frames, strict=True):
+        cells = stroke_cells(frame)
+        if before is not None:
+            boxes, anew = _unchanged(boxes, changed_cells(before, frame), (frame.shape[0], frame.shape[1]))
+            cells &= anew
+        if cells.any():
+            boxes = boxes + _read(frame, cells, config)
+        marked = cv2.fillPoly(np.zeros_like(frame), [box.astype(np.int32) for box in boxes], 1)
+        found.append(round(float(marked.mean()) / UNCLIP_AREA, 5))
+    return found
+
+
+def _unchanged(
+    boxes: Sequence[Box], changed: Bool[np.ndarray, "rows columns"], shape: tuple[int, int]
+) -> tuple[list[Box], Bool[np.ndarray, "rows columns"]]:
+    """The boxes in which nothing changed, and the cells to read anew: the changed ones, and other boxes."""
+    kept: list[Box] = []
+    anew = changed
+    for box in boxes:
+        cells = within(box, shape)
+        if (cells & changed).any():
+            anew = anew | cells
+        else:
+            kept.append(box)
+    return kept, anew
+
+
+def _read(
+    frame: UInt8[np.ndarray, "h w"], cells: Bool[np.ndarray, "rows columns"], config: TextConfig
+) -> list[Box]:
+    """The boxes of text that can be read, around these cells."""
+    regions = text_regions(cells, (frame.shape[0], frame.shape[1]))
+    if not regions:
+        return []
+    shown = sheet(frame, regions)
+    scale = float(np.clip((_SHEET_SHARE * frame.size / shown.pixels.size) ** 0.5, 1.0, _MOST_ENLARGED))
+    large = cv2.resize(shown.pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    return [shown.in_frame(box / scale) for box in _readable(large, config)]
+
+
+def _readable(picture: UInt8[np.ndarray, "h w"], config: TextConfig) -> list[Box]:
+    """Boxes that are read alike twice."""
+    engine, colour = _engine(config), cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+    first = engine(colour)
+    if first.boxes is None:
+        return []
+    candidates = [
+        (np.asarray(box, np.float32), text, score)
+        for box, text, score in zip(first.boxes, first.txts, first.scores, strict=True)
+        if len(_letters(text)) >= config.characters
     ]
-    return bool(np.abs(blocks[0] - blocks[1]).max() <= _SAME_LEVELS)
+    if not candidates:
+        return []
+    again = engine.recognize_txt([_cut(colour, _wider(box)) for box, _, _ in candidates])
+    return [
+        box
+        for (box, text, score), other, second in zip(candidates, again.txts, again.scores, strict=True)
+        if max(score, second) >= config.score and _alike(text, other, config)
+    ]
+
+
+def _alike(text: str, other: str, config: TextConfig) -> bool:
+    left, right = _letters(text), _letters(other)
+    if len(right) < config.characters:
+        return False
+    return SequenceMatcher(None, left, right, autojunk=False).ratio() >= config.alike
+
+
+def _letters(text: str) -> str:
+    return "".join(char for char in text.casefold() if char.isalnum())
+
+
+_WIDER = 0.15
+
+
+def _wider(box: Box) -> Box:
+    """Grown on each side by a share of its height."""
+    down = (box[3] - box[0]) * _WIDER
+    along = (box[1] - box[0]) / (np.linalg.norm(box[1] - box[0]) + 1e-6) * np.linalg.norm(down)
+    return np.asarray(box + np.stack([-along - down, along - down, along + down, down - along]))
+
+
+def _cut(picture: UInt8[np.ndarray, "h w 3"], box: Box) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The inside of a box, upright; beyond the picture its edge is repeated. Tall ones are turned."""
+    width = max(int(np.linalg.norm(box[1] - box[0])), 1)
+    height = max(int(np.linalg.norm(box[3] - box[0])), 1)
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    to_upright = cv2.getPerspectiveTransform(box.astype(np.float32), corners)
+    cut = cv2.warpPerspective(
+        picture, to_upright, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(np.rot90(cut) if height >= 1.5 * width else cut, np.uint8)
 
 
 def _installed() -> bool:
@@ -138,10 +194,15 @@ def _engine(config: TextConfig) -> Any:  # noqa: ANN401 (rapidocr has no types)
         params={
             "Global.log_level": "error",
             "Global.use_cls": False,
-            "Global.text_score": config.score,
+            "Global.text_score": 0.0,
             "EngineConfig.onnxruntime.intra_op_num_threads": config.threads,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             "Det.limit_type": "max",
-            "Det.limit_side_len": config.width,
+            "Det.limit_side_len": _LONGEST_SHEET,
         }
     )
+
+
+_LONGEST_SHEET = 2000
+_SHEET_SHARE, _MOST_ENLARGED = 0.5, 1.5
+"""Small sheets are enlarged up to this share of the frame: words of two letters are found more surely."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -30,6 +30,9 @@ from kinema.shapes import Bucket, Size
 from kinema.video.reader import read_frames
 from kinema.video.transforms import cover, resize_crop, to_video
 
+_SCORES = ("motion_score", "elevation")
+"""What networks may be told of a clip."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -37,7 +40,8 @@ class Batch:
     that is in the batch twice has two seeds, and another world size gives the same ones.
 
     `moments` (what latents are drawn from) and `text` are there when they were read from a cache; `video`
-    then holds no frames. `keys` name the clips' latents in a cache.
+    then holds no frames. `keys` name the clips' latents in a cache. `scores` are the clips' own, by the
+    manifest's name; NaN where a clip has none.
     """
 
     video: Float[Tensor, "b c t h w"]
@@ -51,6 +55,23 @@ class Batch:
     keys: tuple[str, ...] = ()
     moments: Float[Tensor, "b c2 t2 h2 w2"] | None = None
     text: EncodedText | None = None
+    scores: Mapping[str, Float[Tensor, " b"]] = field(default_factory=dict)
+
+    def row(self, number: int) -> Batch:
+        """One clip of it, whose frames are there, by itself."""
+        one = slice(number, number + 1)
+        return replace(
+            self,
+            video=self.video[one],
+            captions=self.captions[one],
+            fps=self.fps[one],
+            clip_ids=self.clip_ids[one],
+            seeds=self.seeds[one],
+            keys=self.keys[one],
+            moments=None,
+            text=None,
+            scores={name: values[one] for name, values in self.scores.items()},
+        )
 
     def to(self, device: torch.device | str) -> Batch:
         return replace(
@@ -59,6 +80,7 @@ class Batch:
             fps=self.fps.to(device, non_blocking=True),
             moments=None if self.moments is None else self.moments.to(device, non_blocking=True),
             text=None if self.text is None else EncodedText(*(part.to(device) for part in self.text)),
+            scores={name: values.to(device, non_blocking=True) for name, values in self.scores.items()},
         )
 
 
@@ -139,7 +161,13 @@ def _collate(batch: PlannedBatch, items: list[Item], reader: ClipReader) -> Batc
         keys=tuple(item.choice.key for item in items),
         moments=torch.stack(moments) if moments else None,
         text=reader.stored.text_of(captions),
+        scores={name: _scores(batch, name) for name in _SCORES},
     )
+
+
+def _scores(batch: PlannedBatch, name: str) -> Float[Tensor, " b"]:
+    values = [getattr(sample.clip, name, None) for sample in batch.samples]
+    return torch.tensor([float("nan") if value is None else value for value in values])
 
 
 class ClipReader:

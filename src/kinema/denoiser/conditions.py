@@ -13,8 +13,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kinema.conventions import CONVENTIONS, Conventions
+from kinema.denoiser.pictures import Beside
 from kinema.encoders.latent_frames import latent_frames
 from kinema.encoders.protocols import Autoencoder, EncodedText, TextEncoder
+from kinema.motion import NEUTRAL_MOTION
 from kinema.nn import (
     Conditioning,
     Network,
@@ -30,9 +32,6 @@ Facts = Mapping[str, Float[Tensor, " b"]]
 
 Predict = Callable[[Tensor, Float[Tensor, "b t"], Bool[Tensor, "b t"] | None], Tensor]
 """`predict(latents, timestep, denoise_mask)`: a network with everything else inside."""
-
-NEUTRAL_MOTION = 127.0
-"""The middle of 0..255: what a network is told where nobody says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,20 +50,29 @@ class VideoShape:
         return autoencoder.latent_channels, frames, self.height // factor, self.width // factor
 
 
-def told(
+def told(  # noqa: PLR0913 - what is told comes from as many places
     network: Network,
     text: EncodedText,
     shape: VideoShape,
     facts: Facts | None = None,
     conventions: Conventions = CONVENTIONS["kinema"],
+    *,
+    beside: Beside | None = None,
 ) -> Told:
-    """Text and the facts of the clip as the network was taught them; what `facts` lacks follows the shape."""
+    """Text and the facts of the clip as the network was taught them; what `facts` lacks follows the shape.
+
+    `beside`, of networks that are shown pictures, takes the place of the text.
+    """
     facts = facts or {}
     match network:
         case STDiT2():
             return condition(text, shape, facts.get("fps"), conventions)
+        case VideoUNet() if beside is None:
+            return _video_conditioning(network, text.tokens, shape, facts, conventions)
         case VideoUNet():
-            return _video_conditioning(network, text, shape, facts, conventions)
+            facts = {**facts, "augmentation": beside.augmentation}
+            seen = _video_conditioning(network, beside.tokens, shape, facts, conventions)
+            return replace(seen, channels=beside.channels)
 
 
 def condition(
@@ -90,43 +98,54 @@ def condition(
 
 
 def _video_conditioning(
-    network: VideoUNet, text: EncodedText, shape: VideoShape, facts: Facts, conventions: Conventions
+    network: VideoUNet, tokens: Tensor, shape: VideoShape, facts: Facts, conventions: Conventions
 ) -> VideoConditioning:
     """A single frame is an image: the temporal layers do not touch it."""
-    ones = torch.ones(len(text.tokens), device=text.tokens.device)
+    ones = torch.ones(len(tokens), device=tokens.device)
     usual = {"fps": conventions.told_fps(shape.fps, shape.frames), "motion": NEUTRAL_MOTION}
     columns = [
         facts[name].to(ones) if name in facts else ones * usual.get(name, 0.0)
         for name in (condition.name for condition in network.config.conditions)
     ]
     return VideoConditioning(
-        tokens=text.tokens,
+        tokens=tokens,
         values=torch.stack(columns, dim=1) if columns else ones[:, None][:, :0],
         image_only=ones.bool() if shape.frames == 1 else None,
     )
 
 
-def null_text(network: Network, encoder: TextEncoder, length: int) -> Float[Tensor, "{length} d"]:
-    """The tokens of no text: the transformer has its own, the video UNet was shown an empty caption."""
-    match network:
-        case STDiT2():
-            return network.null_tokens(length)
-        case VideoUNet():
-            return encoder.encode([""]).tokens[0]
-
-
-def without_text(
-    conditioning: Told, null: Float[Tensor, "l d"], where: Bool[Tensor, " b"] | None = None
+def unconditional(
+    network: Network,
+    encoder: TextEncoder,
+    conditioning: Told,
+    where: Bool[Tensor, " b"] | None = None,
+    where_channels: Bool[Tensor, " b"] | None = None,
 ) -> Told:
-    """The null text for all rows, or for those in `where`."""
-    match conditioning:
-        case Conditioning():
-            return conditioning.with_caption(null, where)
-        case VideoConditioning(tokens=tokens):
-            replaced = null.to(tokens).expand_as(tokens)
-            if where is not None:
-                replaced = torch.where(where[:, None, None], replaced, tokens)
-            return replace(conditioning, tokens=replaced)
+    """Without what guidance pushes away from: for all rows, or the text (or tokens of a picture) for those in
+    `where` and the picture's latents for those in `where_channels`.
+
+    The transformer has a null text of its own; a video UNet of texts was shown an empty one, one of pictures
+    zeros. The frames that interpolation lies between are always shown.
+    """
+    match network, conditioning:
+        case STDiT2(), Conditioning():
+            return conditioning.with_caption(network.null_tokens(conditioning.tokens.shape[1]), where)
+        case VideoUNet(), VideoConditioning(tokens=tokens, channels=None):
+            null = encoder.encode([""]).tokens
+            return replace(conditioning, tokens=_replaced(tokens, null.to(tokens), where))
+        case VideoUNet(), VideoConditioning(tokens=tokens, channels=channels):
+            if network.config.task == "image-to-video" and channels is not None:
+                channels = _replaced(channels, torch.zeros_like(channels[:1]), where_channels)
+            tokens = _replaced(tokens, torch.zeros_like(tokens[:1]), where)
+            return replace(conditioning, tokens=tokens, channels=channels)
+        case _:
+            raise TypeError(f"{type(conditioning).__name__} is not for a {type(network).__name__}")
+
+
+def _replaced(values: Tensor, null: Tensor, where: Bool[Tensor, " b"] | None) -> Tensor:
+    if where is None:
+        return null.expand_as(values)
+    return torch.where(where.reshape(-1, *[1] * (values.ndim - 1)), null, values)
 
 
 def joined(first: Told, second: Told) -> Told:

@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kinema.denoiser.conditions import Told, VideoShape, joined, null_text, predictor, told, without_text
+from kinema.denoiser.conditions import Facts, Told, VideoShape, joined, predictor, told, unconditional
+from kinema.denoiser.pictures import Beside
 from kinema.diffusion import processes
-from kinema.diffusion.guidance import guide, split_pair
+from kinema.diffusion.guidance import Guidance, guide, split_pair
 from kinema.diffusion.iddpm import IDDPMConfig, tables
-from kinema.diffusion.processes import Schedule
+from kinema.diffusion.processes import Process, Schedule
 from kinema.diffusion.protocols import Denoise, Denoised, Draw
 from kinema.diffusion.samplers import sample_ancestral
 from kinema.diffusion.samplers_ode import sample_ddim, sample_dpmpp_2m, sample_euler, sample_heun
@@ -37,16 +38,17 @@ class Given:
     denoise_mask: Bool[Tensor, "b t"] | Float[Tensor, "b t"]
 
 
-def build_denoise(model: Model, conditioning: Told, *, guidance_scale: float = 1.0) -> Denoise:
+def build_denoise(model: Model, conditioning: Told, *, guidance_scale: float | Guidance = 1.0) -> Denoise:
     """The model as a function of noised latents and sigma.
 
     With guidance, one forward pass holds the conditional and the unconditional rows. Text is embedded
     once, not in every step.
     """
-    guided, channels = guidance_scale != 1.0, model.conventions.guided_channels
+    guidance = guidance_scale if isinstance(guidance_scale, Guidance) else Guidance(scale=guidance_scale)
+    guided, channels = guidance.is_on, model.conventions.guided_channels
     if guided:
-        null = null_text(model.network, model.text_encoder, conditioning.tokens.shape[1])
-        conditioning = joined(conditioning, without_text(conditioning, null))
+        nothing = unconditional(model.network, model.text_encoder, conditioning)
+        conditioning = joined(conditioning, nothing)
     predict = predictor(model.network, conditioning)
 
     def denoise(latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]) -> Denoised:
@@ -55,7 +57,10 @@ def build_denoise(model: Model, conditioning: Told, *, guidance_scale: float = 1
         scaled, timestep = processes.told(model.process, latents, sigma)
         output = predict(scaled, timestep, _denoise_mask(sigma))
         estimate = processes.denoised(model.process, output, latents, sigma)
-        return guide(*split_pair(estimate), guidance_scale, channels) if guided else estimate
+        if not guided:
+            return estimate
+        scale = guidance.scale if guidance.first is None else guidance.scales(latents.shape[2])
+        return guide(*split_pair(estimate), scale, channels)
 
     return denoise
 
@@ -71,33 +76,56 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     shape: VideoShape,
     *,
     steps: int,
-    guidance_scale: float,
+    guidance_scale: float | Guidance,
     generator: torch.Generator | Sequence[torch.Generator],
     sampler: Sampler | None = None,
     schedule: Schedule = "respaced",
     given: Given | None = None,
+    beside: Beside | None = None,
+    facts: Facts | None = None,
+    noise: Float[Tensor, "b c t h w"] | None = None,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "b c t h w"]:
     """Latents of a clip for each prompt. Given frames come back exactly as they are.
 
     A generator for each prompt: what becomes of it does not depend on its neighbours in the batch.
-    `sampler` None: the ancestral one for a discrete process, Euler for a flow. `schedule` is for the others.
+    `sampler` None: the ancestral one for a discrete process, Euler for the others. `schedule` is for those.
+    `beside` is what a network of pictures is shown, `facts` what it is told of each row; `noise` is where the
+    latents begin, drawn when left out.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
     text = model.text_encoder.encode(prompts)
-    conditioning = told(model.network, text, shape, conventions=model.conventions).to(model.device)
+    conditioning = told(model.network, text, shape, facts, model.conventions, beside=beside).to(model.device)
     denoise = build_denoise(model, conditioning, guidance_scale=guidance_scale)
     draw = _rows(generators, shape.latent_shape(model.autoencoder), model.device)
-    noise = draw()
+    noise = draw() if noise is None else noise.to(model.device)
     denoise = denoise if on_step is None else _counted(denoise, on_step)
-    mask, clean = (None, None) if given is None else (given.denoise_mask, given.latents)
     sigmas = processes.sampling_sigmas(model.process, steps, schedule, noise[0, 0].numel())
-    match sampler or default_sampler(model):
+    run = _Run(denoise, noise, sigmas, draw, given)
+    latents = _sampled(run, model.process, sampler or default_sampler(model), steps)
+    return latents if beside is None or beside.base is None else latents + beside.base
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What every sampler is given."""
+
+    denoise: Denoise
+    noise: Float[Tensor, "b c t h w"]
+    sigmas: Float[Tensor, " steps+1"]
+    draw: Draw
+    given: Given | None
+
+
+def _sampled(run: _Run, process: Process, sampler: Sampler, steps: int) -> Float[Tensor, "b c t h w"]:
+    denoise, noise, sigmas = run.denoise, run.noise, run.sigmas
+    mask, clean = (None, None) if run.given is None else (run.given.denoise_mask, run.given.latents)
+    match sampler:
         case "ancestral":
-            assert isinstance(model.process, IDDPMConfig)
-            spaced = tables(model.process, steps).to(model.device)
-            return sample_ancestral(denoise, noise, spaced, draw, denoise_mask=mask, given=clean)
+            assert isinstance(process, IDDPMConfig)
+            spaced = tables(process, steps).to(noise.device)
+            return sample_ancestral(denoise, noise, spaced, run.draw, denoise_mask=mask, given=clean)
         case "ddim":
             return sample_ddim(denoise, noise, sigmas, denoise_mask=mask, given=clean)
         case "euler":

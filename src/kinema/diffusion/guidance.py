@@ -2,20 +2,63 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import Literal
 
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from kinema.diffusion.karras import constant_guidance, linear_guidance, triangle_guidance
 from kinema.diffusion.protocols import Denoised
+
+GuidanceShape = Literal["linear", "triangle"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """How hard to push each frame: `scale` for all, or from `first` up to it.
+
+    "linear" grows over the frames; "triangle" reaches `scale` in the middle and comes back, for orbits. 1 is
+    off.
+    """
+
+    scale: float = 1.0
+    first: float | None = None
+    shape: GuidanceShape = "linear"
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any frame is pushed."""
+        return self.scale != 1.0 or self.first not in (None, 1.0)
+
+    def scales(self, frames: int) -> Float[Tensor, " frames"]:
+        """One scale a frame."""
+        if self.first is None:
+            return constant_guidance(frames, self.scale)
+        match self.shape:
+            case "linear":
+                return linear_guidance(frames, self.first, self.scale)
+            case "triangle":
+                return triangle_guidance(frames, self.first, self.scale)
 
 
 def guide(
-    conditional: Denoised, unconditional: Denoised, scale: float, channels: int | None = None
+    conditional: Denoised,
+    unconditional: Denoised,
+    scale: float | Float[Tensor, " t"],
+    channels: int | None = None,
 ) -> Denoised:
-    """Push the estimate away from the unconditional one; scale 1 is off.
+    """Push the estimate away from the unconditional one; scale 1 is off, and each frame may have its own.
 
     Only the first `channels` channels are guided (None: all): the published sampler guides three of four.
     The variance is the conditional one.
     """
-    guided = torch.lerp(unconditional.clean, conditional.clean, scale)
+    weight = scale
+    if isinstance(weight, Tensor):
+        weight = rearrange(weight.to(conditional.clean), "t -> 1 1 t 1 1")
+    guided = torch.lerp(unconditional.clean, conditional.clean, weight)
     if channels is not None:
         guided = torch.cat([guided[:, :channels], conditional.clean[:, channels:]], dim=1)
     return Denoised(guided, conditional.variance_fraction)

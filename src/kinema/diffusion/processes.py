@@ -87,6 +87,17 @@ def timestep(process: Process, index: Tensor, denoise_mask: Bool[Tensor, "b t"])
             return edm.told(process, edm.frame_sigma(index, denoise_mask.shape[1], denoise_mask))
 
 
+def seam_sigma(process: Process, index: Tensor, denoise_mask: Bool[Tensor, "b t"]) -> Float[Tensor, "b t"]:
+    """The sigma of a draw at the samplers' seam, frame by frame; 0 for given frames."""
+    match process:
+        case IDDPMConfig():
+            return full_tables(process, index.device).sigma[index][:, None] * denoise_mask
+        case RectifiedFlowConfig():
+            return (index / (1 - index))[:, None] * denoise_mask
+        case EDMConfig():
+            return edm.frame_sigma(index, denoise_mask.shape[1], denoise_mask)
+
+
 def losses(process: Process, output: Tensor, noised: NoisedLatents) -> dict[str, Float[Tensor, " b"]]:
     """`loss` and its parts, one number per element."""
     match process:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
@@ -13,10 +14,41 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinema.checkpoint import fill_module, read_json, read_tensors
+from kinema.encoders.pretrained import Pretrained, from_source, library
 from kinema.errors import CheckpointError
 
 CLASS_NAME = "AutoencoderKLTemporalDecoder"
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalAutoencoderConfig:
+    """`source` is the folder of a released model or a hub name; `subfolder` holds the autoencoder.
+
+    `chunk` and `overlap` as in `TemporalAutoencoder`. The other facts are checked when weights are loaded.
+    """
+
+    kind: Literal["temporal-kl"] = "temporal-kl"
+    source: str = "stabilityai/stable-video-diffusion-img2vid-xt"
+    revision: str = "main"
+    subfolder: str = "vae"
+    latent_channels: int = 4
+    spatial_factor: int = 8
+    chunk: int = 14
+    overlap: int = 4
+
+    def __post_init__(self) -> None:
+        _check_chunks(self.chunk, self.overlap)
+        if self.latent_channels < 1 or self.spatial_factor < 1:
+            raise ValueError(
+                f"latent_channels and spatial_factor must be at least 1, got "
+                f"{self.latent_channels} and {self.spatial_factor}"
+            )
+
+
+def _check_chunks(chunk: int, overlap: int) -> None:
+    if not 0 <= overlap < chunk:
+        raise ValueError(f"0 <= overlap < chunk needed, got overlap {overlap}, chunk {chunk}")
 
 
 class TemporalAutoencoder(nn.Module):
@@ -29,8 +61,7 @@ class TemporalAutoencoder(nn.Module):
 
     def __init__(self, autoencoder: nn.Module, *, chunk: int = 14, overlap: int = 4) -> None:
         super().__init__()
-        if not 0 <= overlap < chunk:
-            raise ValueError(f"0 <= overlap < chunk needed, got overlap {overlap}, chunk {chunk}")
+        _check_chunks(chunk, overlap)
         self.autoencoder: Any = autoencoder
         self.chunk, self.overlap = chunk, overlap
 
@@ -100,6 +131,58 @@ class TemporalAutoencoder(nn.Module):
         decoded = self.autoencoder.decode(frames, num_frames=len(frames)).sample
         video: Tensor = rearrange(decoded, "t c h w -> c t h w")
         return video
+
+
+class PublishedTemporalAutoencoder(Pretrained):
+    """The same by reference: read when it is first used."""
+
+    temporal_factor = 1
+
+    def __init__(self, config: TemporalAutoencoderConfig) -> None:
+        super().__init__(lambda: _load_published(config))
+        self.config = config
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        return self.config.latent_channels
+
+    @property
+    def spatial_factor(self) -> int:
+        """Pixels a latent cell, along each side."""
+        return self.config.spatial_factor
+
+    @property
+    def loaded(self) -> TemporalAutoencoder:
+        """The adapter with its weights."""
+        part = self.part
+        assert isinstance(part, TemporalAutoencoder)
+        return part
+
+    def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t h2 w2"]:
+        """The mode of each frame's distribution, scaled."""
+        return self.loaded.encode(video.to(self.anchor.device))
+
+    def encode_unscaled(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t h2 w2"]:
+        """The same not multiplied by the scale."""
+        return self.loaded.encode_unscaled(video.to(self.anchor.device))
+
+    def decode(self, latents: Float[Tensor, "b c t h2 w2"]) -> Float[Tensor, "b 3 t h w"]:
+        """Video, not clamped; each clip chunk by chunk."""
+        return self.loaded.decode(latents.to(self.anchor.device))
+
+
+def _load_published(config: TemporalAutoencoderConfig) -> TemporalAutoencoder:
+    load = library("diffusers").AutoencoderKLTemporalDecoder.from_pretrained
+    autoencoder = from_source(load, config.source, config.revision, config.subfolder, use_safetensors=True)
+    loaded = TemporalAutoencoder(autoencoder.float(), chunk=config.chunk, overlap=config.overlap)
+    for name in ("latent_channels", "spatial_factor"):
+        if getattr(loaded, name) != getattr(config, name):
+            raise CheckpointError(
+                f"{config.source}: {name} is {getattr(loaded, name)}, "
+                f"the model was made with {getattr(config, name)}"
+            )
+    return loaded
 
 
 def chunks(frames: int, chunk: int, overlap: int) -> Iterator[slice]:

@@ -22,7 +22,9 @@ from kinema.checkpoint import (
 )
 from kinema.encoders.autoencoder import (
     CLASS_NAME,
+    PublishedTemporalAutoencoder,
     TemporalAutoencoder,
+    TemporalAutoencoderConfig,
     load_temporal_autoencoder,
     save_temporal_autoencoder,
 )
@@ -32,20 +34,29 @@ from kinema.encoders.autoencoder_kl import (
     FrameAutoencoder,
     FrameAutoencoderConfig,
 )
+from kinema.encoders.clip_text import ClipTextConfig, ClipTextEncoder
 from kinema.encoders.embedded import PatchPCA, PatchPCAConfig, WordTextConfig, WordTextEncoder
-from kinema.encoders.protocols import Autoencoder, TextEncoder
+from kinema.encoders.pictures import ClipImageConfig, ClipImageEncoder, PictureConfig, PictureEncoder
+from kinema.encoders.protocols import Autoencoder, ImageEncoder, NoText, TextEncoder
 from kinema.encoders.text import T5Config, T5TextEncoder
 from kinema.errors import CheckpointError
 
 _CONFIG, _TENSORS, _VOCABULARY = "config.json", "model.safetensors", "vocabulary.json"
-Referenced = FrameAutoencoderConfig | CausalAutoencoderConfig | T5Config
+Referenced = (
+    FrameAutoencoderConfig
+    | CausalAutoencoderConfig
+    | TemporalAutoencoderConfig
+    | T5Config
+    | ClipTextConfig
+    | ClipImageConfig
+)
 Record = Mapping[str, Any]
 
 
 def store_autoencoder(model_folder: Path, name: str, autoencoder: Autoencoder) -> dict[str, Any]:
     """What model.toml says of the autoencoder; an embedded one is written to the folder `name`."""
     match autoencoder:
-        case FrameAutoencoder() | CausalAutoencoder():
+        case FrameAutoencoder() | CausalAutoencoder() | PublishedTemporalAutoencoder():
             return reference(autoencoder.config, model_folder)
         case _:
             save_autoencoder(model_folder / name, autoencoder)
@@ -61,17 +72,22 @@ def open_autoencoder(model_folder: Path, record: Record) -> Autoencoder:
             return FrameAutoencoder(_located(FrameAutoencoderConfig, record, model_folder))
         case "cogvideox":
             return CausalAutoencoder(_located(CausalAutoencoderConfig, record, model_folder))
+        case "temporal-kl":
+            return PublishedTemporalAutoencoder(_located(TemporalAutoencoderConfig, record, model_folder))
         case kind:
             raise CheckpointError(
-                f"{model_folder}: unknown autoencoder kind {kind!r}; known are frame-kl, cogvideox"
+                f"{model_folder}: unknown autoencoder kind {kind!r}; "
+                "known are frame-kl, cogvideox, temporal-kl"
             )
 
 
 def store_text_encoder(model_folder: Path, name: str, encoder: TextEncoder) -> dict[str, Any]:
     """What model.toml says of the text encoder; an embedded one is written to the folder `name`."""
     match encoder:
-        case T5TextEncoder():
+        case T5TextEncoder() | ClipTextEncoder():
             return reference(encoder.config, model_folder)
+        case NoText():
+            return {"kind": "none"}
         case _:
             save_text_encoder(model_folder / name, encoder)
             return {"folder": name}
@@ -84,8 +100,44 @@ def open_text_encoder(model_folder: Path, record: Record) -> TextEncoder:
             return load_text_encoder(model_folder / record["folder"])
         case "t5":
             return T5TextEncoder(_located(T5Config, record, model_folder))
+        case "clip-text":
+            return ClipTextEncoder(_located(ClipTextConfig, record, model_folder))
+        case "none":
+            return NoText()
         case kind:
-            raise CheckpointError(f"{model_folder}: unknown text encoder kind {kind!r}; known are t5")
+            raise CheckpointError(
+                f"{model_folder}: unknown text encoder kind {kind!r}; known are t5, clip-text, none"
+            )
+
+
+def store_image_encoder(model_folder: Path, name: str, encoder: ImageEncoder) -> dict[str, Any]:
+    """What model.toml says of the image encoder; an embedded one is written to the folder `name`."""
+    match encoder:
+        case ClipImageEncoder():
+            return reference(encoder.config, model_folder)
+        case PictureEncoder():
+            _save(model_folder / name, as_record(encoder.config), encoder)
+            return {"folder": name}
+        case _:
+            raise TypeError(f"no folder form for {type(encoder).__name__}")
+
+
+def open_image_encoder(model_folder: Path, record: Record) -> ImageEncoder:
+    """The image encoder that model.toml speaks of."""
+    match record.get("kind"):
+        case None:
+            folder = model_folder / record["folder"]
+            encoder = PictureEncoder(
+                from_record(PictureConfig, read_json(folder / _CONFIG), str(folder / _CONFIG))
+            )
+            fill_module(encoder, read_tensors(folder / _TENSORS), str(folder / _TENSORS))
+            return encoder
+        case "clip-image":
+            return ClipImageEncoder(_located(ClipImageConfig, record, model_folder))
+        case kind:
+            raise CheckpointError(
+                f"{model_folder}: unknown image encoder kind {kind!r}; known are clip-image"
+            )
 
 
 def reference(config: Referenced, model_folder: Path) -> dict[str, Any]:

@@ -87,6 +87,33 @@ def training_latents(
     )
 
 
+class ImageEncoder(Protocol):
+    """Pictures to context tokens."""
+
+    @property
+    def width(self) -> int:
+        """Channels of a token."""
+        ...
+
+    def encode(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
+        """Embed pictures in [-1, 1]."""
+        ...
+
+
+class NoText:
+    """The text encoder of a model that takes no text: every word is unknown to it."""
+
+    width, max_tokens = 1, 1
+
+    def encode(self, captions: Sequence[str]) -> EncodedText:
+        """One zero a caption."""
+        return EncodedText(torch.zeros(len(captions), 1, 1), torch.ones(len(captions), 1, dtype=torch.bool))
+
+    def unknown_words(self, caption: str) -> list[str]:
+        """All of them."""
+        return caption.split()
+
+
 class TextEncoder(Protocol):
     """Captions to token embeddings, padded to `max_tokens`."""
 

@@ -1,4 +1,4 @@
-"""How near frames are to given ones: PSNR and SSIM."""
+"""How near frames are to given ones."""
 
 from __future__ import annotations
 
@@ -9,17 +9,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-PSNR_OF_EQUAL_FRAMES = 100.0
+from kinema.video.likeness import check_same_shape, psnr
+
+__all__ = ["psnr", "ssim"]
+
 WINDOW, SPREAD = 11, 1.5
-
-
-def psnr(frames: UInt8[np.ndarray, "t h w c"], reference: UInt8[np.ndarray, "t h w c"]) -> float:
-    """Mean over frames of 10 log10(255^2 / mse), in dB; frames that are equal count as 100 dB."""
-    _same_shape(frames, reference)
-    error = (frames.astype(np.float64) - reference.astype(np.float64)) ** 2
-    mse = error.reshape(len(frames), -1).mean(axis=1)
-    least = 255.0**2 / 10 ** (PSNR_OF_EQUAL_FRAMES / 10)
-    return float((10 * np.log10(255.0**2 / np.maximum(mse, least))).mean())
 
 
 def ssim(frames: UInt8[np.ndarray, "t h w c"], reference: UInt8[np.ndarray, "t h w c"]) -> float:
@@ -27,18 +21,11 @@ def ssim(frames: UInt8[np.ndarray, "t h w c"], reference: UInt8[np.ndarray, "t h
 
     Mean over channels, frames and all places where the window lies inside the frame.
     """
-    _same_shape(frames, reference)
+    check_same_shape(frames, reference)
     if min(frames.shape[1:3]) < WINDOW:
         raise ValueError(f"SSIM needs frames of at least {WINDOW} x {WINDOW} pixels, got {frames.shape[1:3]}")
     values = [_ssim_frame(one, other) for one, other in zip(frames, reference, strict=True)]
     return float(np.mean(values))
-
-
-def _same_shape(frames: UInt8[np.ndarray, "t h w c"], reference: UInt8[np.ndarray, "t h w c"]) -> None:
-    if frames.shape != reference.shape or not len(frames):
-        raise ValueError(
-            f"frames {frames.shape} and reference {reference.shape} differ in shape or are empty"
-        )
 
 
 def _ssim_frame(frame: UInt8[np.ndarray, "h w c"], reference: UInt8[np.ndarray, "h w c"]) -> float:

@@ -15,7 +15,6 @@ from kinema.errors import CheckpointError, ConfigError, KinemaError
 from kinema.files import writable_folder
 from kinema.generate.pipeline import (
     Job,
-    model_record,
     prepare,
     ready_model,
     reference_records,
@@ -27,7 +26,7 @@ from kinema.generate.pipeline import (
     write_film,
 )
 from kinema.generate.prompts import PromptLine
-from kinema.generate.windows import Film, Made, Row, given_of, sample_batch, sample_windows, shown_frames
+from kinema.generate.windows import Film, Made, row_of, sample_batch, sample_windows, shown_frames
 from kinema.model import Model
 from kinema.progress import Progress
 
@@ -56,8 +55,7 @@ def generate_all(
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     began = time.monotonic()
     writable_folder(out)
-    model = ready_model(model_folder, ema=lines[0].config.ema)
-    facts = model_record(model_folder)
+    model, facts = ready_model(model_folder, lines[0].config)
     items = [_item(line, model, out, number, len(lines)) for number, line in enumerate(lines)]
     wanted = [item for item in items if not _is_made(item, facts)]
     batches = list(_batches(wanted, batch_size))
@@ -87,7 +85,7 @@ def _item(line: PromptLine, model: Model, out: Path, number: int, count: int) ->
         raise ConfigError(f"{line.where}: {error}") from None
 
 
-def _is_made(item: _Item, facts: dict[str, str]) -> bool:
+def _is_made(item: _Item, facts: dict[str, Any]) -> bool:
     """Whether the file is there and its sidecar says that it is this one."""
     if not item.out.is_file() or not sidecar_path(item.out).is_file():
         return False
@@ -95,7 +93,7 @@ def _is_made(item: _Item, facts: dict[str, str]) -> bool:
         record = read_json(sidecar_path(item.out))
     except CheckpointError:
         return False
-    same_model = record.get("model", {}).get("sha256") == facts["sha256"]
+    same_model = all(record.get("model", {}).get(name) == facts[name] for name in ("sha256", "lora"))
     same_files = record.get("references") == reference_records(item.job)
     return same_model and same_files and record.get("request") == request_record(item.job.config)
 
@@ -114,7 +112,7 @@ def _steps(batch: Sequence[_Item]) -> int:
     return batch[0].job.settings.evaluations * len(batch[0].job.plan.windows)
 
 
-def _make(model: Model, batch: Sequence[_Item], facts: dict[str, str], progress: Progress) -> None:
+def _make(model: Model, batch: Sequence[_Item], facts: dict[str, Any], progress: Progress) -> None:
     began = time.monotonic()
     with repeatable(), torch.inference_mode():
         for item, made in zip(batch, _sampled(model, batch, progress), strict=True):
@@ -136,8 +134,7 @@ def _sampled(model: Model, batch: Sequence[_Item], progress: Progress) -> Iterat
     rows = []
     for item, generator in zip(batch, generators, strict=True):
         plan = item.job.plan
-        given = given_of(model, plan.windows[0], item.job.settings, plan.lengths)
-        rows.append(Row(window=plan.windows[0], given=given, generator=generator))
+        rows.append(row_of(model, plan.windows[0], item.job.settings, plan.lengths, generator))
     latents = sample_batch(model, rows, first.settings, lambda _: progress.advance())
     for row, own in zip(rows, torch.split(latents, 1), strict=True):
         yield iter([Made(window=row.window, latents=own, frames=shown_frames(model, row.window, own))])

@@ -120,11 +120,11 @@ def given_latents(cells: Cells, autoencoder: Autoencoder, shape: VideoShape) -> 
     if grid.factor == 1:
         wanted = [(cell.path, cell.frame) for cell in cells if cell is not None]
         distinct = list(dict.fromkeys(wanted))
-        encoded = _encode(autoencoder, _read(distinct, size, shape.fps))
+        encoded = _encode(autoencoder, pictures_of(distinct, size, shape.fps))
         found = encoded[:, :, [distinct.index(key) for key in wanted]]
     else:
         wanted = [(cell.path, cell.frame) for cell in cells if cell is not None]
-        found = _encode(autoencoder, _read(wanted, size, shape.fps))[:, :, chosen]
+        found = _encode(autoencoder, pictures_of(wanted, size, shape.fps))[:, :, chosen]
     latents = found.new_zeros(1, *shape.latent_shape(autoencoder))
     latents[:, :, chosen] = found
     return Given(latents=latents, denoise_mask=_mask(mask).to(latents.device))
@@ -174,7 +174,8 @@ def _strength(cells: Cells) -> float | None:
     return max(values) if len(values) == len(cells) else None
 
 
-def _read(wanted: Sequence[tuple[Path, int]], size: Size, fps: float) -> Frames:
+def pictures_of(wanted: Sequence[tuple[Path, int]], size: Size, fps: float) -> Frames:
+    """Frames of files, by their number at `fps`, in the order wanted."""
     by_path: dict[Path, list[int]] = {}
     for path, frame in dict.fromkeys(wanted):
         by_path.setdefault(path, []).append(frame)

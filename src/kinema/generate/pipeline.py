@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,16 +18,20 @@ from torch import Tensor
 from kinema import __version__
 from kinema.checkpoint import as_record, from_record, write_json
 from kinema.denoiser import Sampler, default_sampler
+from kinema.diffusion.guidance import Guidance, GuidanceShape
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.processes import Schedule, most_steps
 from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import ConfigError
-from kinema.files import writable_folder
+from kinema.files import file_sha256, writable_folder
 from kinema.generate.conditioning import frames_in
 from kinema.generate.mask_strategy import prompt_schedule
+from kinema.generate.pictures import check_task, noise_on_pictures
 from kinema.generate.tasks import Animate, FromText, Interpolate, Plan, Request, Task, files_of, plan_of
 from kinema.generate.windows import Film, Settings, latents_hash, sample_windows
+from kinema.lora import merge_loras
 from kinema.model import Model, load_model, model_hash
+from kinema.motion import MOST_MOTION
 from kinema.progress import Progress
 from kinema.video.reader import probe
 from kinema.video.writer import write_image, write_video
@@ -38,6 +41,10 @@ __all__ = ["GenerateConfig", "generate", "latents_hash"]
 Watch = Callable[[Model, Float[Tensor, "b c t h w"]], None]
 
 _log = logging.getLogger(__name__)
+INTERVALS_A_WINDOW = 32
+"""Of interpolation: what is decoded together, so that no seam shows between its frames."""
+
+_NO_PROMPT = 'the prompt is empty; say what to show, such as --prompt "a rabbit in the grass"'
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
 _VIDEOS = {".mp4"}
 
@@ -49,7 +56,10 @@ class GenerateConfig:
     `task` None: text to video or image, or, with `image`, that picture as the first frame. `frames` are
     those of one segment; each of the `segments` begins with the last `overlap` frames of the one before.
     The prompt may change from segment to segment: `|0|a cat|2|a dog`. `schedule` says where a sampler other
-    than the ancestral one has its steps.
+    than the ancestral one has its steps. `guidance_first` is the scale of the first frame, which grows to
+    `guidance_scale` ("linear": in the last frame; "triangle": in the middle). `motion` is told to networks
+    that know it, from 0 to 255; `augmentation` is the noise on a picture that is shown to the network.
+    Each `lora` is `PATH` or `PATH:weight`.
     """
 
     prompt: str
@@ -63,17 +73,22 @@ class GenerateConfig:
     sampler: Sampler | None = None
     schedule: Schedule = "respaced"
     guidance_scale: float | None = None
+    guidance_first: float | None = None
+    guidance_shape: GuidanceShape | None = None
+    motion: float | None = None
+    augmentation: float | None = None
     seed: int = 0
     segments: int = 1
     overlap: int | None = None
     loop: bool = False
     ema: bool = True
+    lora: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.prompt.strip():
-            raise ConfigError(
-                'the prompt is empty; say what to show, such as --prompt "a rabbit in the grass"'
-            )
+        if not self.prompt.strip() and self.image is None and self.task is None:
+            raise ConfigError(_NO_PROMPT)
+        if self.motion is not None and not 0 <= self.motion <= MOST_MOTION:
+            raise ConfigError(f"motion is from 0 (still) to {MOST_MOTION:g}, got {self.motion:g}")
         for name in ("frames", "height", "width", "fps", "steps", "segments", "overlap"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -125,7 +140,7 @@ def generate(
     """
     check_suffix(out)
     writable_folder(out.parent)
-    model = ready_model(model_folder, ema=config.ema)
+    model, facts = ready_model(model_folder, config)
     job = prepare(config, model, out)
     warn_of_unknown_words(model, job)
     began = time.monotonic()
@@ -142,7 +157,7 @@ def generate(
         film = Film(job.plan, job.settings, made)
         write_film(out, film, job.settings.fps)
     record = sidecar(job, film, model, out) | {
-        "model": model_record(model_folder),
+        "model": facts,
         "seconds": round(time.monotonic() - began, 2),
     }
     write_json(sidecar_path(out), record)
@@ -159,13 +174,19 @@ def sidecar_path(out: Path) -> Path:
     return out.with_name(out.name + ".json")
 
 
-def ready_model(model_folder: Path, *, ema: bool) -> Model:
-    """The model where it is to run."""
-    return load_model(model_folder, ema=ema).to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+def ready_model(model_folder: Path, config: GenerateConfig) -> tuple[Model, dict[str, Any]]:
+    """The model with its LoRAs where it is to run, and which ones they were."""
+    model = load_model(model_folder, ema=config.ema)
+    loras = merge_loras(model.network, config.lora)
+    facts = {"folder": str(model_folder), "sha256": model_hash(model_folder), "lora": loras}
+    return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")), facts
 
 
 def prepare(config: GenerateConfig, model: Model, out: Path) -> Job:
     """Decide everything that can be decided before sampling, and find what does not fit."""
+    check_task(config.asked, model)
+    if not config.prompt.strip() and model.task == "text-to-video":
+        raise ConfigError(_NO_PROMPT)
     config = _resolved(config, model)
     frames = _frames(config, model, out)
     task = config.asked
@@ -174,17 +195,18 @@ def prepare(config: GenerateConfig, model: Model, out: Path) -> Job:
     settings = _settings(config, model)
     request = Request(
         prompts=tuple(prompt_schedule(config.prompt, config.segments)),
-        frames=frames,
+        frames=frames if model.task != "interpolation" else (frames - 1) * INTERVALS_A_WINDOW + 1,
         fps=settings.fps,
         grid=TimeGrid(model.autoencoder.temporal_factor),
-        overlap=config.overlap,
+        # A picture is all that a network of pictures takes over from the window before.
+        overlap=1 if model.task == "image-to-video" else config.overlap,
         loop=config.loop,
     )
     return Job(
         config=config,
         plan=plan_of(task, request),
         settings=settings,
-        files={file: _sha256(file) for file in files_of(task)},
+        files={file: file_sha256(file) for file in files_of(task)},
     )
 
 
@@ -201,7 +223,9 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
         "steps": settings.steps,
         "sampler": settings.sampler,
         "schedule": settings.schedule,
-        "guidance_scale": settings.guidance_scale,
+        "guidance_scale": settings.guidance.scale,
+        **({} if settings.guidance.first is None else {"guidance_first": settings.guidance.first}),
+        **({} if settings.motion is None else {"motion": settings.motion}),
         "seed": config.seed,
         "ema": config.ema,
         "request": request_record(config),
@@ -220,11 +244,6 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
 def reference_records(job: Job) -> list[dict[str, str]]:
     """The files that a job reads, each with its hash."""
     return [_file_record(path, job) for path in job.files]
-
-
-def model_record(model_folder: Path) -> dict[str, str]:
-    """Which model it was."""
-    return {"folder": str(model_folder), "sha256": model_hash(model_folder)}
 
 
 def request_record(config: GenerateConfig) -> dict[str, Any]:
@@ -292,6 +311,8 @@ def _frames(config: GenerateConfig, model: Model, out: Path) -> int:
             raise ConfigError(f"{out.name} is one image; name an .mp4 for several frames")
         return 1
     frames = config.frames or max(2, model.sampling.frames)
+    if model.task == "interpolation" and frames != model.sampling.frames:
+        raise ConfigError("interpolation makes as many frames as its factor says; leave out --frames")
     if frames < 2:
         raise ConfigError(f"frames must be at least 2 for a video, got {frames}; or name a .png output")
     return frames
@@ -318,7 +339,13 @@ def _settings(config: GenerateConfig, model: Model) -> Settings:
         steps=config.steps,
         sampler=config.sampler,
         schedule=config.schedule,
-        guidance_scale=config.guidance_scale,
+        guidance=Guidance(
+            scale=config.guidance_scale,
+            first=config.guidance_first,
+            shape=config.guidance_shape or "linear",
+        ),
+        motion=config.motion,
+        augmentation=noise_on_pictures(model, config.augmentation),
     )
 
 
@@ -343,11 +370,6 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 def _file_record(path: Path, job: Job) -> dict[str, str]:
     return {"path": str(path), "sha256": job.files[path]}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

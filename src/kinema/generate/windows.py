@@ -13,12 +13,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from kinema.denoiser import Given, OnStep, Sampler, VideoShape, sample_latents
+from kinema.denoiser.pictures import Beside, beside_together
+from kinema.diffusion.guidance import Guidance
 from kinema.diffusion.processes import Schedule
 from kinema.generate.conditioning import frames_at, given_latents, lay
+from kinema.generate.pictures import beside_picture, intervals_of, last_picture, moved_picture
 from kinema.generate.tasks import Footage, Plan, Window
 from kinema.model import Model
 from kinema.shapes import Size
 from kinema.video.transforms import to_frames
+
+INTERVALS_AT_ONCE = 8
+"""Of interpolation, in one forward pass."""
 
 Frame = UInt8[np.ndarray, "h w 3"]
 
@@ -31,14 +37,20 @@ class Settings:
     width: int
     fps: float
     steps: int
-    guidance_scale: float
+    guidance: Guidance
     sampler: Sampler | None = None
     schedule: Schedule = "respaced"
+    motion: float | None = None
+    augmentation: float = 0.0
 
     @property
     def evaluations(self) -> int:
         """Calls of the network for a window."""
         return 2 * self.steps - 1 if self.sampler == "heun" else self.steps
+
+    def facts(self, rows: int) -> dict[str, Tensor]:
+        """What every row is told besides its shape."""
+        return {} if self.motion is None else {"motion": torch.full((rows,), self.motion)}
 
     def shape(self, frames: int) -> VideoShape:
         """A window in pixels."""
@@ -60,6 +72,7 @@ class Row:
     window: Window
     given: Given | None
     generator: torch.Generator
+    beside: Beside | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +94,11 @@ def sample_windows(
     """The windows of a plan in order. What is in memory does not grow with their number."""
     carried: Carried | None = None
     for number, window in enumerate(plan.windows):
-        given = given_of(model, window, settings, plan.lengths, carried)
-        row = Row(window=window, given=given, generator=generator)
-        latents = sample_batch(model, [row], settings, on_step)
+        if model.task == "interpolation":
+            latents = sample_between(model, window, plan.lengths, settings, generator, on_step)
+        else:
+            row = row_of(model, window, settings, plan.lengths, generator, carried)
+            latents = sample_batch(model, [row], settings, on_step)
         following = plan.windows[number + 1].overlap if number + 1 < len(plan.windows) else 0
         head = latents[:, :, :1].clone() if carried is None else carried.head
         carried = Carried(head, latents[:, :, latents.shape[2] - following :].clone())
@@ -108,11 +123,66 @@ def sample_batch(
         steps=settings.steps,
         sampler=settings.sampler,
         schedule=settings.schedule,
-        guidance_scale=settings.guidance_scale,
+        guidance_scale=settings.guidance,
         generator=[row.generator for row in rows],
         given=given,
+        beside=beside_together([row.beside for row in rows]),
+        facts=settings.facts(len(rows)),
         on_step=on_step,
     )
+
+
+def sample_between(  # noqa: PLR0913, PLR0917 - as many things decide it
+    model: Model,
+    window: Window,
+    lengths: Mapping[Path, int],
+    settings: Settings,
+    generator: torch.Generator,
+    on_step: OnStep | None = None,
+) -> Float[Tensor, "1 c t h w"]:
+    """The frames between those of a window, a few intervals at a time."""
+    size = Size(settings.height, settings.width)
+    intervals = intervals_of(model, window, size, lengths, settings.fps)
+    rows = []
+    for start in range(0, len(intervals), INTERVALS_AT_ONCE):
+        places = range(start, min(start + INTERVALS_AT_ONCE, len(intervals)))
+        beside = intervals.beside(model, places, settings.augmentation, generator)
+        made = sample_latents(
+            model,
+            [window.prompt] * len(places),
+            settings.shape(model.sampling.frames),
+            steps=settings.steps,
+            sampler=settings.sampler,
+            schedule=settings.schedule,
+            guidance_scale=settings.guidance,
+            generator=[generator] * len(places),
+            beside=beside,
+            facts=settings.facts(len(places)),
+            on_step=on_step,
+        )
+        rows.append(made)
+    return intervals.joined(torch.cat(rows))
+
+
+def row_of(  # noqa: PLR0913, PLR0917 - as many things decide it
+    model: Model,
+    window: Window,
+    settings: Settings,
+    lengths: Mapping[Path, int],
+    generator: torch.Generator,
+    carried: Carried | None = None,
+) -> Row:
+    """A window with what it is given, in place of its latents or beside them."""
+    if model.task != "image-to-video":
+        given = given_of(model, window, settings, lengths, carried)
+        return Row(window=window, given=given, generator=generator)
+    if carried is None:
+        size = Size(settings.height, settings.width)
+        picture = moved_picture(model, window, size, lengths, settings.fps)
+    else:
+        picture = last_picture(model, carried.tail)
+    beside = beside_picture(model, picture, window.frames, settings.augmentation, generator)
+    return Row(window=window, given=None, generator=generator, beside=beside)
 
 
 def given_of(

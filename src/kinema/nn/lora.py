@@ -195,6 +195,13 @@ def unmerge(network: nn.Module, before: Mapping[str, Tensor]) -> None:
         layer.weight.copy_(weight)
 
 
+def learning(module: nn.Module) -> list[nn.Parameter]:
+    """What trains in a module: parameters of its own, and of additions to its layers."""
+    layers = [part for part in module.modules() if isinstance(part, AdaptedLinear)]
+    added = [weight for layer in layers for part, _ in layer.parts for weight in part.parameters()]
+    return [weight for weight in [*module.parameters(), *added] if weight.requires_grad]
+
+
 def check_fits(lora: LoRA, network: nn.Module) -> None:
     """Raise `ValueError` for the first layer that the network lacks or has in another shape."""
     layers = {name: part for name, part in network.named_modules() if isinstance(part, nn.Linear)}

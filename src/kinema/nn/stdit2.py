@@ -17,7 +17,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from kinema.nn import fused
 from kinema.nn.attention import Angles, CrossAttention, KeysValues, SelfAttention
 from kinema.nn.conditioning import Conditioning
 from kinema.nn.layers import (
@@ -29,6 +28,7 @@ from kinema.nn.layers import (
     position_embedding,
 )
 from kinema.nn.sequence import SequenceGroup
+from kinema.nn.steering import add_gated, modulate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,24 +372,6 @@ class STDiT2(nn.Module):
             pw=pw,
         )
         return whole[:, :, :frames, :height, :width]
-
-
-def modulate(
-    tokens: Float[Tensor, "b t s d"], shift: Float[Tensor, "b t 1 d"], scale: Float[Tensor, "b t 1 d"]
-) -> Float[Tensor, "b t s d"]:
-    """LayerNorm without weights, then the frame's own scale and shift."""
-    if fused.applies(tokens):
-        return fused.modulate(tokens, shift, scale)
-    return torch.addcmul(shift, F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6), 1 + scale)
-
-
-def add_gated(
-    tokens: Float[Tensor, "b t s d"], gate: Float[Tensor, "b t 1 d"], branch: Float[Tensor, "b t s d"]
-) -> Float[Tensor, "b t s d"]:
-    """A residual, weighed by the frame's own gate."""
-    if fused.applies(tokens):
-        return fused.add_gated(tokens, gate, branch)
-    return torch.addcmul(tokens, gate, branch)
 
 
 @torch.no_grad()

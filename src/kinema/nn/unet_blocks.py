@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from kinema.nn.lean import geglu_residual, group_norm_silu, layer_norm_linear, temporal_conv
+from kinema.nn.lora import learning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ def touched(output: Tensor, *unused: nn.Module) -> Tensor:
     """`output`, with gradient zero, not none, for the unused modules, as data-parallel reducers expect."""
     if not torch.is_grad_enabled():
         return output
-    weights = [weight for module in unused for weight in module.parameters() if weight.requires_grad]
+    weights = [weight for module in unused for weight in learning(module)]
     return output + sum(0.0 * weight.reshape(-1)[0] for weight in weights)
 
 

@@ -66,6 +66,9 @@ class VideoUNetConfig:
     Beside the noised latents the input has nothing (text-to-video), latents of a picture (image-to-video), or
     latents and a mask (interpolation). `caption_drop`: the share of texts left out in training.
 
+    `placeholder`: height and width of what interpolation learns to show between two frames, stretched to the
+    latents. `over_blend`: it makes what a linear blend of the two misses, not the frames.
+
     `group_norm_eps` "published" is 1e-5 in every residual block, as in the original and in Stable Diffusion
     2.1; "diffusers" is its stock class (1e-6 in the down blocks with attention and in all up blocks).
     """
@@ -82,6 +85,8 @@ class VideoUNetConfig:
     conditions: tuple[Condition, ...] = field(default_factory=image_to_video_conditions)
     group_norm_eps: Literal["published", "diffusers"] = "published"
     caption_drop: float = 0.15
+    placeholder: tuple[int, int] | None = None
+    over_blend: bool = False
 
     def __post_init__(self) -> None:
         levels = len(self.channels)
@@ -262,6 +267,8 @@ class VideoUNet(nn.Module):
         first, levels = config.channels[0], range(len(config.channels))
         self.conv_in = nn.Conv2d(config.in_channels, first, 3, padding=1)
         self.time_embedding = EmbeddingMLP(first, 4 * first, 4 * first)
+        if config.placeholder is not None:
+            self.placeholder = nn.Parameter(torch.zeros(config.out_channels, *config.placeholder))
         if config.conditions:
             self.add_embedding = EmbeddingMLP(config.condition_width, 4 * first, 4 * first)
         self.down_blocks = nn.ModuleList(DownStage(config, level) for level in levels)
@@ -289,7 +296,7 @@ class VideoUNet(nn.Module):
     ) -> Float[Tensor, "b o t h w"]:
         """`latents` already scaled by c_in; `c_noise` is what the process tells of sigma: ln(sigma) / 4."""
         if conditioning.channels is not None:
-            latents = torch.cat([latents, conditioning.channels.to(latents.dtype)], dim=1)
+            latents = torch.cat([latents, self._filled(conditioning.channels).to(latents.dtype)], dim=1)
         batch, channels, frames = latents.shape[:3]
         if channels != self.config.in_channels:
             raise ValueError(f"expected {self.config.in_channels} input channels, got {channels}")
@@ -306,6 +313,17 @@ class VideoUNet(nn.Module):
         features = self.conv_out(group_norm_silu(image_layout(features), self.conv_norm_out))
         output: Tensor = rearrange(features, "(b t) c h w -> b c t h w", t=frames)
         return output
+
+    def _filled(self, channels: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        """With the placeholder where the mask, the last channel, is 0."""
+        if self.config.placeholder is None:
+            return channels
+        shown, mask = channels[:, :-1], channels[:, -1:]
+        size = (channels.shape[3], channels.shape[4])
+        learned = nn.functional.interpolate(
+            self.placeholder[None], size, mode="bilinear", align_corners=False
+        )
+        return torch.cat([torch.where(mask > 0, shown, learned[:, :, None].to(shown)), mask], dim=1)
 
     def _context(
         self, batch: int, frames: int, c_noise: Tensor, conditioning: VideoConditioning

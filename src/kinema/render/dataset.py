@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 
 from kinema import __version__
 from kinema.errors import ConfigError, DatasetError, DecodeError
-from kinema.files import exclusive, writable_folder, write_text
+from kinema.files import exclusive, file_sha256, writable_folder, write_text
 from kinema.location import filename_words
 from kinema.manifest import (
     Caption,
@@ -104,7 +104,7 @@ def render_orbits(
         if not (out / "dataset.toml").is_file():
             write_text(out / "dataset.toml", tomli_w.dumps({"kinema": __version__}))
         done = {(row.path, row.sha256) for row in read_sources(out) if row.analysis == config.key}
-        todo = [path for path in meshes if (str(path), _sha256(path)) not in done]
+        todo = [path for path in meshes if (str(path), file_sha256(path)) not in done]
         progress.stage("render", total=len(meshes))
         progress.advance(len(meshes) - len(todo))
         drawn = 0
@@ -135,11 +135,6 @@ def _source_id(path: Path) -> str:
     return hashlib.sha256(str(path).encode()).hexdigest()[:16]
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _rendered(todo: list[Path], out: Path, config: OrbitConfig) -> Iterator[Source]:
     work = partial(_render_mesh, out=out, config=config)
     if config.workers == 1 or len(todo) < 2:
@@ -154,7 +149,7 @@ def _render_mesh(path: Path, out: Path, config: OrbitConfig) -> Source:
     source = Source(
         source_id=_source_id(path),
         path=str(path),
-        sha256=_sha256(path),
+        sha256=file_sha256(path),
         bytes=path.stat().st_size,
         mtime_ns=path.stat().st_mtime_ns,
         width=config.size,

@@ -18,7 +18,7 @@ from threading import Thread
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
@@ -26,7 +26,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from kinema.checkpoint import TensorGroups, read_json
+from kinema.checkpoint import TensorGroups, check_fits, read_json
 from kinema.errors import CheckpointError, OutputError
 from kinema.train.parallel import World
 
@@ -60,10 +60,16 @@ class Checkpoint:
 
     def group(self, name: str) -> dict[str, Tensor]:
         """The tensors of one group, read in full."""
-        stored = {key: tensor for key, tensor in self.tensors.items() if key.startswith(f"{name}/")}
-        full = {key: torch.empty_like(tensor, device="cpu") for key, tensor in stored.items()}
-        self.fill(full)
-        return {key.partition("/")[2]: tensor for key, tensor in full.items()}
+        full = {key: torch.empty_like(value, device="cpu") for key, value in self.stored(name).items()}
+        self.fill({f"{name}/{key}": tensor for key, tensor in full.items()})
+        return full
+
+    def stored(self, name: str) -> dict[str, Tensor]:
+        """The names and (on the meta device) shapes of one group's tensors."""
+        prefix = f"{name}/"
+        return {
+            key.removeprefix(prefix): tensor for key, tensor in self.tensors.items() if key.startswith(prefix)
+        }
 
     def fill(self, tensors: Mapping[str, Tensor]) -> None:
         """Read into tensors, by `group/key`: whole ones, or this rank's shards of them."""
@@ -188,6 +194,12 @@ def latest_checkpoint(folder: Path, world: World | None = None) -> Checkpoint | 
 def load_checkpoint(folder: Path) -> Checkpoint:
     """One checkpoint folder; a file that is missing, cut short or altered is refused by name."""
     return _verify(folder, 0, 1)
+
+
+def fill_from(module: nn.Module, checkpoint: Checkpoint, group: str) -> None:
+    """Read a group into a module, or this rank's shards of it; every key and shape must match."""
+    check_fits(module, checkpoint.stored(group), f"{checkpoint.folder}/{group}")
+    checkpoint.fill({f"{group}/{key}": tensor.detach() for key, tensor in module.state_dict().items()})
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:

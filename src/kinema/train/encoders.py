@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
 
 from kinema.dataset.loader import iterate_batches
 from kinema.dataset.store import kept_clips
-from kinema.diffusion.edm import EDMConfig
+from kinema.diffusion.edm import EDMConfig, adapting
+from kinema.encoders.autoencoder import PublishedTemporalAutoencoder, TemporalAutoencoderConfig
 from kinema.encoders.autoencoder_kl import open_pretrained
+from kinema.encoders.clip_text import ClipTextConfig, ClipTextEncoder
 from kinema.encoders.embedded import (
     PatchPCA,
     PatchPCAConfig,
@@ -23,36 +26,64 @@ from kinema.encoders.embedded import (
 )
 from kinema.encoders.folder import load_autoencoder, load_text_encoder, save_autoencoder, save_text_encoder
 from kinema.encoders.latent_frames import whole_frames
-from kinema.encoders.protocols import Autoencoder, TextEncoder
+from kinema.encoders.pictures import ClipImageConfig, ClipImageEncoder, PictureEncoder
+from kinema.encoders.protocols import Autoencoder, ImageEncoder, NoText, TextEncoder
 from kinema.encoders.text import T5Config, T5TextEncoder
 from kinema.errors import CheckpointError, ConfigError
 from kinema.model import Model
-from kinema.nn import NetworkConfig, STDiT2Config, VideoUNetConfig
+from kinema.nn import NetworkConfig, STDiT2Config, VideoUNet, VideoUNetConfig
 from kinema.train.config import TrainConfig
 from kinema.train.stages import stages
 
 _VAE, _TEXT = "vae", "text_encoder"
 
 
+@dataclass(frozen=True)
+class RunEncoders:
+    """What a run encodes with; `image` is there for the tasks that are shown pictures."""
+
+    autoencoder: Autoencoder
+    text: TextEncoder
+    image: ImageEncoder | None = None
+
+
 def run_encoders(
     config: TrainConfig, dataset: Path, folder: Path, started: Model | None, *, fresh: bool
-) -> tuple[Autoencoder, TextEncoder]:
-    """Autoencoder and text encoder; what is made is written to the run's folder."""
+) -> RunEncoders:
+    """The encoders of the task; what is made is written to the run's folder."""
+    pictured = config.task != "text-to-video"
+    image = _image_encoder(config, started) if pictured else None
     if started is not None:
-        return started.autoencoder, _taught(started.text_encoder, dataset, config.seed)
-    return _autoencoder(config, dataset, folder, fresh), _text_encoder(config, dataset, folder, fresh)
+        keeps = pictured or config.lora is not None
+        text = started.text_encoder if keeps else _taught(started.text_encoder, dataset, config.seed)
+        text = NoText() if pictured else text
+        return RunEncoders(started.autoencoder, text, image)
+    text = NoText() if pictured else _text_encoder(config, dataset, folder, fresh)
+    return RunEncoders(_autoencoder(config, dataset, folder, fresh), text, image)
 
 
-def with_encoders(
-    config: TrainConfig, autoencoder: Autoencoder, text_encoder: TextEncoder, started: Model | None
-) -> TrainConfig:
+def with_encoders(config: TrainConfig, encoders: RunEncoders, started: Model | None) -> TrainConfig:
     """The config with everything that follows from the encoders, the preset, or the model started from."""
+    _check_task(config, encoders, started)
     if started is not None:
-        return _as_started(config, started)
-    return replace(config, network=_network_for(config, autoencoder, text_encoder))
+        return _as_started(config, started, encoders)
+    return replace(config, network=_network_for(config, encoders))
 
 
-def _network_for(config: TrainConfig, autoencoder: Autoencoder, text_encoder: TextEncoder) -> NetworkConfig:
+def _check_task(config: TrainConfig, encoders: RunEncoders, started: Model | None) -> None:
+    network = config.network if started is None else started.network.config
+    if config.task == "text-to-video":
+        return
+    if isinstance(network, STDiT2Config):
+        raise ConfigError(
+            f'task = "{config.task}" is for a video-unet; a stdit2 learns to go on from given frames by masks'
+        )
+    if encoders.autoencoder.temporal_factor != 1:
+        raise ConfigError(f'task = "{config.task}" needs an autoencoder of one frame a latent frame')
+
+
+def _network_for(config: TrainConfig, encoders: RunEncoders) -> NetworkConfig:
+    autoencoder, text_encoder = encoders.autoencoder, encoders.text
     learned = getattr(config.process, "learned_variance", False)
     match config.network:
         case STDiT2Config() as network:
@@ -77,10 +108,17 @@ def _network_for(config: TrainConfig, autoencoder: Autoencoder, text_encoder: Te
                 raise ConfigError(
                     "process.learned_variance must be false: the video UNet has no channels for it"
                 )
-            channels = autoencoder.latent_channels
-            return replace(
-                network, in_channels=channels, out_channels=channels, context_width=text_encoder.width
-            )
+            context = text_encoder.width if encoders.image is None else encoders.image.width
+            return _for_task(config, replace(network, context_width=context), autoencoder.latent_channels)
+
+
+def _for_task(config: TrainConfig, network: VideoUNetConfig, channels: int) -> VideoUNetConfig:
+    """Input channels, and what interpolation shows between two frames."""
+    network = replace(network, out_channels=channels)
+    placeholder = network.placeholder
+    if config.task == "interpolation":
+        placeholder = placeholder or (1, 1)
+    return replace(network, in_channels=network.channels_for(config.task), placeholder=placeholder)
 
 
 def check_lengths(config: TrainConfig, autoencoder: Autoencoder) -> None:
@@ -98,20 +136,40 @@ def check_lengths(config: TrainConfig, autoencoder: Autoencoder) -> None:
 
 def learns_new_words(encoder: TextEncoder, started: Model) -> bool:
     """Whether a run's text encoder knows more words than that of the model it starts from."""
-    known = getattr(started.text_encoder, "vocabulary", ())
-    return getattr(encoder, "vocabulary", ()) != known
+    known = started.text_encoder
+    if not isinstance(encoder, WordTextEncoder) or not isinstance(known, WordTextEncoder):
+        return False
+    return encoder.vocabulary != known.vocabulary
 
 
 def trained_parts(model: Model) -> dict[str, nn.Module]:
-    """What the optimizer changes: the network, and a text encoder that learns along."""
+    """What the optimizer changes: the network, and encoders that learn along."""
     parts: dict[str, nn.Module] = {"network": model.network}
     if isinstance(model.text_encoder, WordTextEncoder):
         parts["text_encoder"] = model.text_encoder
+    if isinstance(model.image_encoder, PictureEncoder):
+        parts["image_encoder"] = model.image_encoder
     return parts
+
+
+def choose_trained(trained: nn.ModuleDict, trains: Literal["all", "time-embedding"]) -> None:
+    """Let only the time embedding of a video UNet learn, or everything that is trained.
+
+    The optimizer passes what has no gradient by.
+    """
+    network = dict(trained.named_children()).get("network")
+    if not isinstance(network, VideoUNet):
+        return
+    trained.requires_grad_(trains == "all")
+    if trains == "time-embedding":
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(adapting(name))
 
 
 def _autoencoder(config: TrainConfig, dataset: Path, folder: Path, fresh: bool) -> Autoencoder:
     asked = config.autoencoder
+    if isinstance(asked, TemporalAutoencoderConfig):
+        return PublishedTemporalAutoencoder(asked)
     if not isinstance(asked, PatchPCAConfig):
         return open_pretrained(asked)
     if not fresh:
@@ -129,6 +187,8 @@ def _text_encoder(config: TrainConfig, dataset: Path, folder: Path, fresh: bool)
     asked = config.text_encoder
     if isinstance(asked, T5Config):
         return T5TextEncoder(asked)
+    if isinstance(asked, ClipTextConfig):
+        return ClipTextEncoder(asked)
     if not fresh:
         found = load_text_encoder(folder / _TEXT)
         _same(folder, "text_encoder", found.config if isinstance(found, WordTextEncoder) else None, asked)
@@ -151,6 +211,20 @@ def _taught(encoder: TextEncoder, dataset: Path, seed: int) -> TextEncoder:
         return encoder.with_words(build_vocabulary(captions, encoder.config.phrases))
 
 
+def _image_encoder(config: TrainConfig, started: Model | None) -> ImageEncoder:
+    """As wide as the context of the network that is started from."""
+    if started is not None and started.image_encoder is not None:
+        return started.image_encoder
+    asked = config.image_encoder
+    if isinstance(asked, ClipImageConfig):
+        return ClipImageEncoder(asked)
+    if started is not None and isinstance(started.network, VideoUNet):
+        asked = replace(asked, width=started.network.config.context_width)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return PictureEncoder(asked)
+
+
 def _same(
     folder: Path,
     part: str,
@@ -161,7 +235,7 @@ def _same(
         raise CheckpointError(f"{folder}: {part} was made with {own}, the config asks for {asked}")
 
 
-def _as_started(config: TrainConfig, started: Model) -> TrainConfig:
+def _as_started(config: TrainConfig, started: Model, encoders: RunEncoders) -> TrainConfig:
     learned = getattr(config.process, "learned_variance", False)
     if learned != getattr(started.network.config, "learned_variance", False):
         raise ConfigError(
@@ -170,7 +244,7 @@ def _as_started(config: TrainConfig, started: Model) -> TrainConfig:
         )
     return replace(
         config,
-        network=replace(started.network.config, caption_drop=config.network.caption_drop),
+        network=_started_network(config, started, encoders),
         preset=started.preset,
         **{
             part: getattr(encoder, "config", getattr(config, part))
@@ -180,3 +254,32 @@ def _as_started(config: TrainConfig, started: Model) -> TrainConfig:
             )
         },
     )
+
+
+def _started_network(config: TrainConfig, started: Model, encoders: RunEncoders) -> NetworkConfig:
+    """That of the earlier model, with the input channels of the task and conditions that came after."""
+    drop = config.network.caption_drop
+    match started.network.config:
+        case STDiT2Config() as network:
+            return replace(network, caption_drop=drop)
+        case VideoUNetConfig() as network:
+            _check_context(network, encoders)
+            asked = config.network if isinstance(config.network, VideoUNetConfig) else network
+            known = [condition.name for condition in network.conditions]
+            more = tuple(condition for condition in asked.conditions if condition.name not in known)
+            grown = replace(
+                network,
+                caption_drop=drop,
+                conditions=(*network.conditions, *more),
+                placeholder=network.placeholder or asked.placeholder,
+                over_blend=network.over_blend or asked.over_blend,
+            )
+            return _for_task(config, grown, network.out_channels)
+
+
+def _check_context(network: VideoUNetConfig, encoders: RunEncoders) -> None:
+    width = encoders.text.width if encoders.image is None else encoders.image.width
+    if width != network.context_width:
+        raise ConfigError(
+            f"the network of start_from has a context {network.context_width} wide, the encoder gives {width}"
+        )

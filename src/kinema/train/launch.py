@@ -13,10 +13,13 @@ import traceback
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kinema.errors import Interrupted, KinemaError, TrainingError
 from kinema.runlog import record_death
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 LAUNCHED = "KINEMA_LAUNCHED"
 """Set in launched processes: their errors are told by the launcher."""
@@ -62,11 +65,19 @@ def launch(arguments: Sequence[str], processes: int, out: Path) -> None:
                 f"stopped by {signal.Signals(stop.sigval).name}; go on with --resume --out {out}"
             ) from None
         except ChildFailedError as failed:
-            rank, failure = failed.get_first_failure()
+            rank, failure = _root(failed)
             message = _message(failure.error_file_data)
             if failure.exitcode == _STOPPED:
                 raise Interrupted(message or f"stopped; go on with --resume --out {out}") from None
             raise _died(out, rank, failure.exitcode, message, oom=oom_kills() > kills) from None
+
+
+def _root(failed: ChildFailedError) -> tuple[int, ProcessFailure]:
+    """The process that was killed, where one was: the others only lost it. Else the first that failed."""
+    for rank, failure in failed.failures.items():
+        if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
+            return rank, failure
+    return failed.get_first_failure()
 
 
 def tell_launcher(error: BaseException) -> None:

@@ -12,13 +12,15 @@ from kinema.errors import Interrupted
 from kinema.progress import Progress, Silent
 from kinema.runlog import read_metrics
 from kinema.train.config import TrainConfig
+from kinema.train.pace import measured_peak
 from kinema.train.parallel import World, join
 from kinema.train.previews import write_previews
 from kinema.train.reporting import Reporter
 from kinema.train.setup import Run, prepare
-from kinema.train.stages import Stage, stages
+from kinema.train.stages import stages
 from kinema.train.step import StepOnce, check_parts
 from kinema.train.stop import StopWish, stop_wish
+from kinema.train.watch import Watchdog
 
 __all__ = ["TrainConfig", "train"]
 
@@ -45,25 +47,32 @@ def _train(  # noqa: PLR0913, PLR0917 - what train has, and its world
     for refusal in run.refused if world.main else ():
         _log.warning("damaged checkpoint passed over: %s", refusal)
     began, first_step = time.monotonic(), run.state.step
-    with Reporter(run, progress) as reporter, stop_wish(launched=world.size > 1) as wish:
-        _steps(run, reporter, wish)
+    with (
+        Reporter(run, progress) as reporter,
+        stop_wish(launched=world.size > 1) as wish,
+        Watchdog(out, world.rank) as watchdog,
+    ):
+        _steps(run, reporter, wish, watchdog)
     return _summary(run, first_step, time.monotonic() - began)
 
 
-def _steps(run: Run, reporter: Reporter, wish: StopWish) -> None:
+def _steps(run: Run, reporter: Reporter, wish: StopWish, watchdog: Watchdog) -> None:
+    config, device = run.config, run.world.device
+    peak = config.peak_tflops * 1e12 or measured_peak(device, config.precision)
     reporter.start()
     try:
         for stage in stages(run.config):
             if run.state.step < stage.end:
-                _one_stage(run, stage, reporter, wish)
+                step_once = StepOnce(run=run, stage=stage, watchdog=watchdog, peak=peak)
+                _one_stage(step_once, reporter, wish)
     finally:
         run.checkpoints.wait()
 
 
-def _one_stage(run: Run, stage: Stage, reporter: Reporter, wish: StopWish) -> None:
+def _one_stage(step_once: StepOnce, reporter: Reporter, wish: StopWish) -> None:
+    run, stage = step_once.run, step_once.stage
     config, state, world = run.config, run.state, run.world
     check_parts(run, stage)
-    step_once = StepOnce(run=run, stage=stage)
     batches = iterate_batches(
         run.dataset,
         stage.config.data,

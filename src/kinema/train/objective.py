@@ -11,14 +11,17 @@ from torch import Tensor
 
 from kinema.conventions import CONVENTIONS, Preset
 from kinema.dataset.loader import Batch
-from kinema.denoiser.conditions import Told, VideoShape, null_text, predictor, told, without_text
+from kinema.denoiser.conditions import Told, VideoShape, predictor, told, unconditional
 from kinema.diffusion.iddpm import IDDPMConfig, NoisedLatents
-from kinema.diffusion.masking import draw_denoise_mask
+from kinema.diffusion.masking import MaskConfig, draw_denoise_mask
 from kinema.diffusion.processes import Process, add_noise, draw_index, full_tables, losses, timestep
 from kinema.diffusion.published import add_noise_published
-from kinema.encoders.protocols import TextEncoder
+from kinema.encoders.protocols import EncodedText, TextEncoder
+from kinema.model import Model
+from kinema.motion import MotionMap
 from kinema.nn import Network
 from kinema.train.config import TrainConfig
+from kinema.train.pictures import Pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +48,13 @@ class Draws:
 def draw(seeds: list[int], shape: tuple[int, ...], config: TrainConfig) -> Draws:
     """Noise, steps, masks and dropped captions for latents of `shape` (`c t h w`), one seed a row."""
     noise, index, mask, dropped = [], [], [], []
+    # A network of pictures is shown what is given beside the latents, not in their place.
+    masks = config.masks if config.task == "text-to-video" else MaskConfig()
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed ^ config.seed)
         noise.append(torch.randn(shape, generator=generator))
         index.append(draw_index(config.process, (shape[1], shape[2], shape[3]), generator))
-        mask.append(draw_denoise_mask(config.masks, shape[1], generator))
+        mask.append(draw_denoise_mask(masks, shape[1], generator))
         dropped.append(torch.rand((), generator=generator) < config.network.caption_drop)
     return Draws(
         noise=torch.stack(noise),
@@ -67,28 +72,72 @@ class Objective:
     process: Process
     precision: Literal["fp32", "bf16"] = "fp32"
     preset: Preset = "kinema"
+    pictures: Pictures | None = None
+    motion: MotionMap | None = None
 
     def __call__(
         self, network: Network, batch: Batch, clean: Float[Tensor, "b c t h w"], draws: Draws
     ) -> dict[str, Float[Tensor, " b"]]:
         """`loss` and its parts."""
-        noised = self._noised(clean, draws)
+        output, noised = self.predict(network, batch, clean, draws)
+        return losses(self.process, output, noised)
+
+    def predict(
+        self, network: Network, batch: Batch, clean: Float[Tensor, "b c t h w"], draws: Draws
+    ) -> tuple[Tensor, NoisedLatents]:
+        """The network's output in float32, and what it was shown."""
         level = timestep(self.process, draws.index, draws.denoise_mask)
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            predict = predictor(network, self._told(network, batch, draws), once=True)
+            conditioning, base = self._told(network, batch, clean, draws)
+            noised = self._noised(clean if base is None else clean - base, draws)
+            predict = predictor(network, conditioning, once=True)
             output = predict(noised.latents, level, draws.denoise_mask)
-        return losses(self.process, output.float(), noised)
+        return output.float(), noised
 
-    def _told(self, network: Network, batch: Batch, draws: Draws) -> Told:
+    def _told(
+        self, network: Network, batch: Batch, clean: Tensor, draws: Draws
+    ) -> tuple[Told, Tensor | None]:
+        """What the network is told, and what is taken off the latents, as it is known already."""
         size = batch.bucket.size
         shape = VideoShape(height=size.height, width=size.width, frames=batch.bucket.frames, fps=0.0)
-        text = self.text_encoder.encode(batch.captions) if batch.text is None else batch.text
-        conditioning = told(network, text, shape, {"fps": batch.fps}, CONVENTIONS[self.preset])
-        null = null_text(network, self.text_encoder, text.tokens.shape[1])
-        return without_text(conditioning, null, draws.caption_dropped)
+        conventions = CONVENTIONS[self.preset]
+        facts = {"fps": batch.fps + conventions.fps_offset, **self._scores(batch)}
+        pictured = None if self.pictures is None else self.pictures.of(network, batch, clean)
+        if pictured is None:
+            text = self.text_encoder.encode(batch.captions) if batch.text is None else batch.text
+            conditioning = told(network, text, shape, facts, conventions)
+            dropped = draws.caption_dropped
+            return unconditional(network, self.text_encoder, conditioning, dropped), None
+        beside, left_out = pictured
+        text = EncodedText(beside.tokens, beside.tokens.new_ones(beside.tokens.shape[:2]).bool())
+        conditioning = told(network, text, shape, facts, conventions, beside=beside)
+        conditioning = unconditional(
+            network, self.text_encoder, conditioning, left_out.tokens_dropped, left_out.latents_dropped
+        )
+        return conditioning, beside.base
+
+    def _scores(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+        """What was measured of the clips, as the network is told it."""
+        found = dict[str, Tensor]()
+        motion, elevation = (batch.scores.get(name) for name in ("motion_score", "elevation"))
+        if self.motion is not None and motion is not None:
+            found["motion"] = self.motion.told(motion)
+        if elevation is not None and bool(elevation.isfinite().all()):
+            found["elevation"] = elevation.deg2rad()
+        return found
 
     def _noised(self, clean: Float[Tensor, "b c t h w"], draws: Draws) -> NoisedLatents:
         if CONVENTIONS[self.preset].given_noised and isinstance(self.process, IDDPMConfig):
             full = full_tables(self.process, clean.device)
             return add_noise_published(full, clean, draws.noise, draws.index, draws.denoise_mask)
         return add_noise(self.process, clean, draws.noise, draws.index, draws.denoise_mask)
+
+
+def objective_of(model: Model, config: TrainConfig) -> Objective:
+    """The loss of a run or stage."""
+    pictures = None
+    if model.image_encoder is not None:
+        pictures = Pictures(model.autoencoder, model.image_encoder, config.pictures, config.seed)
+    return Objective(
+        model.text_encoder, config.process, config.precision, config.preset, pictures, model.motion
+    )

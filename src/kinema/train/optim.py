@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from kinema.errors import CheckpointError
+from kinema.errors import CheckpointError, ConfigError
 from kinema.train.muon import Muon
 
 
@@ -43,28 +44,47 @@ class MuonConfig:
             raise ValueError(f"lr must be above 0, got {self.lr}")
 
 
-OptimConfig = AdamWConfig | MuonConfig
+@dataclass(frozen=True, kw_only=True)
+class AdamW8bitConfig:
+    """AdamW whose two moments take a byte each (extra `eight-bit`); in one process only."""
+
+    kind: Literal["adamw-8bit"] = "adamw-8bit"
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"lr must be above 0, got {self.lr}")
+
+
+OptimConfig = AdamWConfig | MuonConfig | AdamW8bitConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """Linear warm-up, then constant, or down to `final` (a share of the rate) over the last `decay` share."""
+    """Linear warm-up, then constant, or down to `final` (a share of the rate) over the last `decay` share.
+
+    "cosine" and "linear" fall over all steps when `decay` is not given. "wsd" (warm-up, stable, decay) stays
+    until the last fifth, and falls as 1 - sqrt there.
+    """
 
     warmup_steps: int = 0
-    shape: Literal["constant", "cosine", "linear"] = "constant"
-    decay: float = 1.0
+    shape: Literal["constant", "cosine", "linear", "wsd"] = "constant"
+    decay: float | None = None
     final: float = 0.0
 
     def __post_init__(self) -> None:
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps must be at least 0, got {self.warmup_steps}")
-        if not 0 < self.decay <= 1:
+        if self.decay is not None and not 0 < self.decay <= 1:
             raise ValueError(f"decay must be in (0, 1], got {self.decay}")
 
     def factor(self, step: int, steps: int) -> float:
         """What to multiply every learning rate with at `step` of `steps`."""
         warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        begin = steps * (1 - self.decay)
+        decay = self.decay or (0.2 if self.shape == "wsd" else 1.0)
+        begin = steps * (1 - decay)
         progress = min(1.0, max(0.0, (step - begin) / max(1.0, steps - begin)))
         match self.shape:
             case "constant":
@@ -73,6 +93,8 @@ class ScheduleConfig:
                 down = 0.5 * (1 + math.cos(math.pi * progress))
             case "linear":
                 down = 1 - progress
+            case "wsd":
+                down = 1 - math.sqrt(progress)
         return warm * (self.final + (1 - self.final) * down)
 
 
@@ -82,6 +104,7 @@ class Optimizers:
     def __init__(self, config: OptimConfig, module: nn.Module) -> None:
         self._names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
         self._parts = _build(config, module)
+        self._packed = isinstance(config, AdamW8bitConfig)
         trained = {p for part in self._parts for group in part.param_groups for p in group["params"]}
         self._owners = {name: p for p, name in self._names.items() if p in trained}
         self._rates = [[group["lr"] for group in part.param_groups] for part in self._parts]
@@ -121,7 +144,7 @@ class Optimizers:
         room = {}
         for key, tensor in stored.items():
             parameter = self._owner(key, tensor, source)
-            like = parameter.detach() if tensor.ndim else torch.empty(())
+            like = parameter.detach() if tensor.shape == parameter.shape else torch.empty(tensor.shape)
             room[key] = torch.empty_like(like, dtype=tensor.dtype)
         return room
 
@@ -131,13 +154,16 @@ class Optimizers:
         for key, tensor in tensors.items():
             parameter = self._owner(key, tensor, source)
             device = parameter.device if tensor.ndim else torch.device("cpu")
-            parts[parameter].state[parameter][key.rpartition("/")[2]] = tensor.to(device, copy=True)
+            value = tensor.to(device, copy=True)
+            # Its own counter is a plain number.
+            counter = self._packed and not tensor.ndim
+            parts[parameter].state[parameter][key.rpartition("/")[2]] = int(value) if counter else value
 
     def _owner(self, key: str, tensor: Tensor, source: str) -> Tensor:
         parameter = self._owners.get(key.rpartition("/")[0])
         if parameter is None:
             raise CheckpointError(f"{source} holds {key}, which this run does not optimise")
-        if tensor.ndim and tensor.shape != parameter.shape:
+        if tensor.ndim and tensor.shape != parameter.shape and not self._packed:
             raise CheckpointError(
                 f"{source}: {key} has shape {list(tensor.shape)}, expected {list(parameter.shape)}"
             )
@@ -149,16 +175,41 @@ def _build(config: OptimConfig, module: nn.Module) -> list[torch.optim.Optimizer
     match config:
         case AdamWConfig():
             return [_adamw(config, module.named_parameters(), matrices)]
+        case AdamW8bitConfig():
+            return [_adamw_8bit(config, module)]
         case MuonConfig():
             hidden = {name: matrix for name, matrix in matrices.items() if _inside_block(name)}
-            rest = ((name, p) for name, p in module.named_parameters() if name not in hidden)
-            muon = Muon(
-                hidden.values(),
-                lr=config.lr,
-                momentum=config.momentum,
-                weight_decay=config.weight_decay,
-            )
-            return [muon, _adamw(config.adamw, rest, matrices)]
+            rest = [(name, p) for name, p in module.named_parameters() if name not in hidden]
+            parts = list[torch.optim.Optimizer]()
+            if hidden:
+                parts.append(
+                    Muon(
+                        hidden.values(),
+                        lr=config.lr,
+                        momentum=config.momentum,
+                        weight_decay=config.weight_decay,
+                    )
+                )
+            if any(parameter.requires_grad for _, parameter in rest):
+                parts.append(_adamw(config.adamw, rest, matrices))
+            return parts
+
+
+def _adamw_8bit(config: AdamW8bitConfig, module: nn.Module) -> torch.optim.Optimizer:
+    try:
+        from bitsandbytes import optim as eight_bit
+    except ImportError:
+        raise ConfigError(
+            'optim.kind = "adamw-8bit" needs the extra eight-bit: pip install "kinema[eight-bit]"'
+        ) from None
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if any(isinstance(parameter, DTensor) for parameter in trained):
+        raise ConfigError('optim.kind = "adamw-8bit" is for one process; choose adamw or muon for many')
+    build: Any = getattr(eight_bit, "AdamW8bit")  # noqa: B009 - its types do not show it
+    made: torch.optim.Optimizer = build(
+        trained, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
+    )
+    return made
 
 
 def _adamw(

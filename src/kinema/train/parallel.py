@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from torch.distributed.tensor import DTensor
 
 from kinema.errors import ConfigError, KinemaError
 from kinema.nn import STDiT2
+from kinema.nn.lora import LoRA
 from kinema.nn.sequence import SequenceGroup
 
 T = TypeVar("T")
@@ -206,15 +208,19 @@ def _device(local_rank: int) -> torch.device:
 def share(module: nn.Module, world: World, precision: Literal["fp32", "bf16"]) -> nn.Module:
     """Shard a module's weights among the ranks, block by block, and its tokens if the world says so.
 
-    In bf16 the blocks are gathered and computed in bfloat16 while the shards that the optimizer changes
-    stay float32, gradients are summed in float32, and what is outside of the blocks (embeddings of time and
-    size, the last layer) is float32 throughout.
+    In bf16 the transformer's blocks are gathered and computed in bfloat16 while the shards that the optimizer
+    changes stay float32, gradients are summed in float32, and the weights of everything else (embeddings of
+    time and size, the last layer, text encoders, the video UNet) are gathered in float32 too.
+    A LoRA is small: every rank holds all of it.
     """
-    if world.mesh is None:
+    if world.mesh is None or isinstance(module, LoRA):
         return module
+    # Its output is cut out of a larger tensor; nothing here writes into it.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
     if isinstance(module, STDiT2):
         module.share_tokens(world.sequence)
-    blocks = torch.bfloat16 if precision == "bf16" else None
+    # Only its blocks are made for weights in bfloat16: norms of PyTorch refuse them beside float32 tokens.
+    blocks = torch.bfloat16 if precision == "bf16" and isinstance(module, STDiT2) else None
     within = MixedPrecisionPolicy(param_dtype=blocks, reduce_dtype=torch.float32, cast_forward_inputs=False)
     around = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
     for unit in _units(module):
@@ -239,6 +245,18 @@ def synchronise(modules: nn.ModuleDict, last: bool) -> None:
         if isinstance(module, FSDPModule):
             module.set_requires_gradient_sync(last)
             module.set_is_last_backward(last)
+
+
+def average_gradients(modules: nn.ModuleDict, world: World) -> None:
+    """Of what every rank holds whole, after a step's last backward pass."""
+    if world.size == 1:
+        return
+    for module in modules.values():
+        for parameter in () if isinstance(module, FSDPModule) else module.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= world.size
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,13 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from kinema.checkpoint import as_record, write_json
+from kinema.dataset.loader import Batch, iterate_batches
 from kinema.denoiser import VideoShape, sample_latents
+from kinema.denoiser.pictures import Beside
+from kinema.diffusion.guidance import Guidance
+from kinema.encoders.protocols import training_latents
+from kinema.model import Model
+from kinema.train.objective import objective_of
 from kinema.train.reporting import Reporter
 from kinema.train.setup import Run
 from kinema.video.transforms import to_frames
@@ -52,16 +59,43 @@ def _sample(run: Run, number: int, deadline: float) -> UInt8[np.ndarray, "t h w 
         if run.world.any(time.monotonic() > deadline):
             raise OutOfTimeError
 
+    row = None if model.task == "text-to-video" else _clip(run, number)
+    shape = preview_shape(run) if row is None else _shape_of(row)
     latents = sample_latents(
         model,
         run.prompts[number],
-        preview_shape(run),
+        shape,
         steps=preview.steps,
-        guidance_scale=preview.guidance_scale,
+        guidance_scale=Guidance(
+            scale=preview.guidance_scale, first=preview.guidance_first, shape=preview.guidance_shape
+        ),
         generator=torch.Generator(model.device).manual_seed(preview.seed + number),
+        beside=None if row is None else _beside(run, model, row),
         on_step=watch_time,
     )
-    return to_frames(model.autoencoder.decode(latents)[0, :, : preview_shape(run).frames])
+    return to_frames(model.autoencoder.decode(latents)[0, :, : shape.frames])
+
+
+def _clip(run: Run, number: int) -> Batch:
+    """A clip of the batch that training began with: its frames are what a network of pictures is shown."""
+    with closing(iterate_batches(run.dataset, run.config.data)) as batches:
+        batch = next(batches)
+    return batch.row(number % len(batch.seeds)).to(run.world.device)
+
+
+def _shape_of(batch: Batch) -> VideoShape:
+    size, fps = batch.bucket.size, batch.fps[0].item()
+    return VideoShape(height=size.height, width=size.width, frames=batch.bucket.frames, fps=fps)
+
+
+def _beside(run: Run, model: Model, row: Batch) -> Beside:
+    """What training shows of a clip."""
+    pictures = objective_of(model, run.config).pictures
+    assert pictures is not None
+    clean = training_latents(model.autoencoder, row.video, row.seeds)
+    shown = pictures.of(model.network, row, clean)
+    assert shown is not None
+    return shown[0]
 
 
 def preview_shape(run: Run) -> VideoShape:

@@ -24,7 +24,12 @@ class Reporter(AbstractContextManager["Reporter"]):
     def __init__(self, run: Run, progress: Progress) -> None:
         self._run, self._progress = run, progress
         self.log = (
-            RunLog(run.folder, start_step=run.state.step, tensorboard=run.config.tensorboard)
+            RunLog(
+                run.folder,
+                start_step=run.state.step,
+                tensorboard=run.config.tensorboard,
+                wandb=run.config.wandb,
+            )
             if run.world.main
             else None
         )

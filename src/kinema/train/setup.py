@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,35 @@ import tomli_w
 import torch
 from torch import nn
 
-from kinema.checkpoint import fill_module, write_json
+from kinema.checkpoint import write_json
 from kinema.conventions import CONVENTIONS
 from kinema.dataset.buckets import Timed
 from kinema.dataset.plan import Plan, make_plan
 from kinema.dataset.store import kept_clips
-from kinema.encoders.protocols import Autoencoder, TextEncoder
 from kinema.errors import ConfigError, OutputError
 from kinema.files import writable_folder, write_text
 from kinema.model import Model, SamplingDefaults, TrainedOn, load_model, save_model
-from kinema.nn import Network, STDiT2, VideoUNet, build_network
+from kinema.motion import MotionMap
+from kinema.nn import Network, STDiT2, VideoUNet, VideoUNetConfig, build_network
+from kinema.nn.growing import begin_at_zero, fill_grown
+from kinema.train.adapting import PART, adapt, export_lora, with_lora
 from kinema.train.caching import Caches, open_caches
-from kinema.train.checkpoints import Checkpoint, Checkpoints, checkpoint_folders, latest_checkpoint
+from kinema.train.checkpoints import (
+    Checkpoint,
+    Checkpoints,
+    checkpoint_folders,
+    fill_from,
+    latest_checkpoint,
+)
 from kinema.train.config import TrainConfig
-from kinema.train.encoders import check_lengths, learns_new_words, run_encoders, trained_parts, with_encoders
+from kinema.train.encoders import (
+    RunEncoders,
+    check_lengths,
+    learns_new_words,
+    run_encoders,
+    trained_parts,
+    with_encoders,
+)
 from kinema.train.parallel import World
 from kinema.train.stages import stages, whole_chain
 from kinema.train.state import TrainState, average_group
@@ -38,7 +53,7 @@ _PUBLISHED_FPS = 24.0
 class Run:
     """A run that is ready for its next step. `refused` names checkpoints that were damaged.
 
-    `text_encoder` is a copy of the one that learns along, to be filled and written while training goes on.
+    `learned` are copies of the encoders that learn along, to be filled and written while training goes on.
     """
 
     config: TrainConfig
@@ -51,18 +66,23 @@ class Run:
     checkpoints: Checkpoints
     prompts: tuple[str, ...]
     caches: Caches
-    text_encoder: nn.Module | None = None
+    learned: dict[str, nn.Module] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
 
     @property
     def averaged_model(self) -> Model:
         """The model with the averaged weights, for previews; shares everything else."""
         text_encoder = self.model.text_encoder
+        image_encoder: Any = self.model.image_encoder
+        if PART in self.state.average:
+            return replace(self.model, network=with_lora(self.model.network, self.state.average[PART]))
         if "text_encoder" in self.state.average:
             text_encoder = self.state.average["text_encoder"]  # type: ignore[assignment]
+        if "image_encoder" in self.state.average:
+            image_encoder = self.state.average["image_encoder"]
         network = self.state.average["network"]
         assert isinstance(network, STDiT2 | VideoUNet)
-        return replace(self.model, network=network, text_encoder=text_encoder)
+        return replace(self.model, network=network, text_encoder=text_encoder, image_encoder=image_encoder)
 
     def save(self) -> None:
         """Checkpoint and model folder as of this step, written while training goes on."""
@@ -72,14 +92,22 @@ class Run:
         self.checkpoints.save(state.step, state.groups(), state.numbers() | seeds, then=self.export)
 
     def export(self, checkpoint: Checkpoint) -> None:
-        """Write the model folder as of a checkpoint."""
+        """Write the model folder as of a checkpoint, or the LoRA that is laid on another model."""
+        if PART in self.state.average:
+            assert self.config.start_from is not None
+            weights = checkpoint.group(average_group(PART))
+            export_lora(
+                self.folder, self.model.network, self.state.average[PART], weights, self.config.start_from
+            )
+            return
         samples = int(checkpoint.state["samples"])
         model = replace(
             self.model, trained_on=replace(self.model.trained_on, steps=checkpoint.step, samples=samples)
         )
-        if self.text_encoder is not None:
-            fill_module(self.text_encoder, checkpoint.group("text_encoder"), str(checkpoint.folder))
-            model = replace(model, text_encoder=self.text_encoder)  # type: ignore[arg-type]
+        for name, part in self.learned.items():
+            fill_from(part, checkpoint, name)
+        encoders: Any = self.learned
+        model = replace(model, **encoders)
         average = {name: checkpoint.group(average_group(name)) for name in self.state.average}
         save_model(self.folder, model, average, network=checkpoint.group("network"))
 
@@ -88,30 +116,32 @@ def prepare(config: TrainConfig, dataset: Path, folder: Path, resume: bool, worl
     """Check everything that can fail early, then build or restore the run."""
     config = whole_chain(config)
     plans = [make_plan(dataset, stage.config.data) for stage in stages(config)]
-    started = None if config.start_from is None else load_model(config.start_from, ema=False)
+    adapts = config.lora is not None  # and is laid on the weights that would be sampled from
+    started = None if config.start_from is None else load_model(config.start_from, ema=adapts)
     fresh = world.main and not (folder / RESOLVED).is_file()
 
-    def encoders() -> tuple[Autoencoder, TextEncoder]:
+    def made() -> RunEncoders:
         if world.main:
             _claim(folder, resume)
         return run_encoders(config, dataset, folder, started, fresh=fresh)
 
-    autoencoder, text_encoder = world.first(encoders)
-    config = with_encoders(config, autoencoder, text_encoder, started)
-    check_lengths(config, autoencoder)
+    encoders = world.first(made)
+    config = with_encoders(config, encoders, started)
+    check_lengths(config, encoders.autoencoder)
     model = Model(
         network=_seeded_network(config),
         process=config.process,
-        autoencoder=autoencoder,
-        text_encoder=text_encoder,
+        autoencoder=encoders.autoencoder,
+        text_encoder=encoders.text,
+        image_encoder=encoders.image,
+        motion=_motion(config, dataset, started),
         sampling=_sampling_defaults(config, plans[-1]),
         trained_on=_trained_on(dataset, plans[-1]),
         preset=config.preset,
     ).to(world.device)
     if world.sequence is not None and not isinstance(model.network, STDiT2):
         raise ConfigError(f"parallel.sequence: the tokens of {type(model.network).__name__} cannot be shared")
-    learns = "text_encoder" in trained_parts(model)
-    exported = copy.deepcopy(text_encoder) if learns and isinstance(text_encoder, nn.Module) else None
+    learned = {name: copy.deepcopy(part) for name, part in trained_parts(model).items() if name != "network"}
     checkpoints = Checkpoints(
         folder / CHECKPOINTS, world, keep=config.keep_checkpoints, keep_every=config.keep_every
     )
@@ -130,7 +160,7 @@ def prepare(config: TrainConfig, dataset: Path, folder: Path, resume: bool, worl
         checkpoints=checkpoints,
         caches=open_caches(config, dataset, model.autoencoder, model.text_encoder),
         prompts=config.preview.prompts or _first_captions(dataset, config.preview.count),
-        text_encoder=exported,
+        learned=learned,
         refused=refused,
     )
 
@@ -139,13 +169,12 @@ def _state(
     config: TrainConfig, model: Model, started: Model | None, folder: Path, world: World
 ) -> tuple[TrainState, tuple[str, ...]]:
     """The run's own last checkpoint, else where it starts from, else step 0; and damaged checkpoints."""
-    parts = trained_parts(model)
-    for part in parts.values():
-        part.requires_grad_(True).train()
-    if isinstance(model.network, STDiT2):
-        model.network.rope.requires_grad_(False)
+    grows = started is not None and started.network.config != replace(
+        model.network.config, caption_drop=started.network.config.caption_drop
+    )
     if started is not None:
-        fill_module(model.network, started.network.state_dict(), str(config.start_from))
+        fill_grown(model.network, started.network.state_dict(), str(config.start_from))
+    parts = _parts(config, model, world)
     state = TrainState.fresh(
         parts,
         config.optim,
@@ -157,14 +186,28 @@ def _state(
     if (checkpoint := latest_checkpoint(folder / CHECKPOINTS, world)) is not None:
         state.restore(checkpoint)
         return state, checkpoint.refused
-    if started is None or config.start_from is None or learns_new_words(model.text_encoder, started):
-        return state, ()
-    if checkpoint_folders(config.start_from / CHECKPOINTS):
+    learns = started is not None and learns_new_words(model.text_encoder, started)
+    goes_on = config.lora is None and not grows and not learns
+    if goes_on and config.start_from and checkpoint_folders(config.start_from / CHECKPOINTS):
         earlier = latest_checkpoint(config.start_from / CHECKPOINTS, world)
         assert earlier is not None
         state.carry_on(earlier)
         return state, earlier.refused
     return state, ()
+
+
+def _parts(config: TrainConfig, model: Model, world: World) -> dict[str, nn.Module]:
+    """What learns."""
+    if config.lora is not None:
+        if isinstance(model.network, STDiT2):
+            model.network.share_tokens(world.sequence)
+        return {PART: adapt(model.network, config.lora, config.seed)}
+    parts = trained_parts(model)
+    for part in parts.values():
+        part.requires_grad_(True).train()
+    if isinstance(model.network, STDiT2):
+        model.network.rope.requires_grad_(False)
+    return parts
 
 
 def _plan_record(config: TrainConfig, plans: list[Plan]) -> dict[str, Any]:
@@ -186,7 +229,10 @@ def _claim(folder: Path, resume: bool) -> None:
 def _seeded_network(config: TrainConfig) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return build_network(config.network)
+        network = build_network(config.network)
+    if isinstance(network, VideoUNet):
+        begin_at_zero(network)
+    return network
 
 
 def _sampling_defaults(config: TrainConfig, plan: Plan) -> SamplingDefaults:
@@ -201,7 +247,19 @@ def _sampling_defaults(config: TrainConfig, plan: Plan) -> SamplingDefaults:
         fps=bucketing.fps if isinstance(bucketing, Timed) else _PUBLISHED_FPS / interval,
         steps=config.preview.steps,
         guidance_scale=config.preview.guidance_scale,
+        guidance_first=config.preview.guidance_first,
+        guidance_shape=config.preview.guidance_shape,
     )
+
+
+def _motion(config: TrainConfig, dataset: Path, started: Model | None) -> MotionMap | None:
+    """That of the earlier model, so that a number keeps its meaning; else the dataset's."""
+    if not isinstance(config.network, VideoUNetConfig):
+        return None
+    if started is not None and started.motion is not None:
+        return started.motion
+    scores = (clip.motion_score for clip in kept_clips(dataset))
+    return MotionMap.of(score for score in scores if score is not None)
 
 
 def _trained_on(dataset: Path, plan: Plan) -> TrainedOn:

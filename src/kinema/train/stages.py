@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from kinema.diffusion.edm import EDMConfig
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.train.config import StageConfig, TrainConfig
-from kinema.train.optim import AdamWConfig, MuonConfig, OptimConfig
+from kinema.train.optim import AdamW8bitConfig, AdamWConfig, MuonConfig, OptimConfig
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,12 @@ def stage_config(config: TrainConfig, stage: StageConfig, number: int) -> TrainC
     process = config.process
     if stage.timesteps is not None and isinstance(process, IDDPMConfig):
         process = replace(process, timesteps=stage.timesteps)
+    if isinstance(process, EDMConfig):
+        process = replace(
+            process,
+            p_mean=process.p_mean if stage.p_mean is None else stage.p_mean,
+            p_std=process.p_std if stage.p_std is None else stage.p_std,
+        )
     checkpointing = stage.gradient_checkpointing
     return replace(
         config,
@@ -55,6 +62,7 @@ def stage_config(config: TrainConfig, stage: StageConfig, number: int) -> TrainC
         data=data,
         process=process,
         masks=stage.masks or config.masks,
+        trains=stage.trains,
         optim=config.optim if stage.lr is None else at_rate(config.optim, stage.lr),
         gradient_checkpointing=config.gradient_checkpointing if checkpointing is None else checkpointing,
     )
@@ -63,7 +71,7 @@ def stage_config(config: TrainConfig, stage: StageConfig, number: int) -> TrainC
 def at_rate(optim: OptimConfig, lr: float) -> OptimConfig:
     """The same optimizer at another rate; Muon's AdamW keeps its proportion to it."""
     match optim:
-        case AdamWConfig():
+        case AdamWConfig() | AdamW8bitConfig():
             return replace(optim, lr=lr)
         case MuonConfig():
             return replace(optim, lr=lr, adamw=replace(optim.adamw, lr=optim.adamw.lr * lr / optim.lr))

@@ -10,8 +10,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from kinema.checkpoint import check_fits
-from kinema.train.checkpoints import Checkpoint
+from kinema.train.checkpoints import Checkpoint, fill_from
 from kinema.train.guard import SpikeConfig, SpikeGuard
 from kinema.train.optim import OptimConfig, Optimizers, update_average
 from kinema.train.parallel import World, share
@@ -99,9 +98,9 @@ class TrainState:
         An average that the other run did not have starts as its first one.
         """
         for name, part in self.trained.items():
-            _fill(part, checkpoint, name)
+            fill_from(part, checkpoint, name)
         for name, part in self.average.items():
-            _fill(part, checkpoint, average_group(name))
+            fill_from(part, checkpoint, average_group(name))
         for decay, tensors in self.horizons.items():
             stored = {f"{horizon_group(decay)}/{key}": value for key, value in tensors.items()}
             if stored.keys() <= checkpoint.tensors.keys():
@@ -109,7 +108,7 @@ class TrainState:
             else:
                 torch._foreach_copy_(list(tensors.values()), [*self.average.parameters()])
         source = f"{checkpoint.folder}/optimizer"
-        room = self.optimizers.empty(_within(checkpoint, "optimizer"), source)
+        room = self.optimizers.empty(checkpoint.stored("optimizer"), source)
         checkpoint.fill({f"optimizer/{key}": tensor for key, tensor in room.items()})
         self.optimizers.load(room, source)
         self.updates = int(checkpoint.state.get("updates", checkpoint.step))
@@ -126,21 +125,12 @@ def average_group(part: str) -> str:
     return _AVERAGE + part
 
 
+def horizon_decay(group: str) -> float | None:
+    """The decay of the average that a group of a checkpoint holds; None for another group."""
+    prefix = f"{_AVERAGE}at_"
+    return float(group.removeprefix(prefix)) if group.startswith(prefix) else None
+
+
 def horizon_group(decay: float) -> str:
     """What the average of this decay is called in a checkpoint."""
     return f"{_AVERAGE}at_{decay}"
-
-
-def _fill(module: nn.Module, checkpoint: Checkpoint, group: str) -> None:
-    check_fits(module, _within(checkpoint, group), f"{checkpoint.folder}/{group}")
-    checkpoint.fill({f"{group}/{key}": tensor.detach() for key, tensor in module.state_dict().items()})
-
-
-def _within(checkpoint: Checkpoint, group: str) -> dict[str, Tensor]:
-    """What is stored of a group, without its values."""
-    prefix = f"{group}/"
-    return {
-        key.removeprefix(prefix): tensor
-        for key, tensor in checkpoint.tensors.items()
-        if key.startswith(prefix)
-    }

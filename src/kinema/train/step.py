@@ -16,10 +16,14 @@ from kinema.dataset.loader import Batch
 from kinema.diffusion.processes import noise_share
 from kinema.encoders.protocols import EncodedText
 from kinema.errors import ConfigError, TrainingError
-from kinema.train.objective import Objective, draw
-from kinema.train.parallel import synchronise, whole
+from kinema.train.encoders import choose_trained
+from kinema.train.objective import draw, objective_of
+from kinema.train.pace import batch_flops, batch_tokens, memory_mb
+from kinema.train.parallel import average_gradients, synchronise, whole
+from kinema.train.replay import write_failure
 from kinema.train.setup import Run
 from kinema.train.stages import Stage
+from kinema.train.watch import Watchdog
 
 _NOISE_LEVELS = 4
 
@@ -33,31 +37,43 @@ class Told:
     clips: list[str]
     terms: dict[str, list[float]] = field(default_factory=dict)
     levels: list[float] = field(default_factory=list)
+    tokens: int = 0
+    flops: float = 0.0
     data_s: float = 0.0
+    memory_mb: float = 0.0
 
 
 @dataclass(kw_only=True)
 class StepOnce:
-    """The steps of a stage."""
+    """The steps of a stage. `peak` is what one rank can do at most, in floating-point operations a second."""
 
     run: Run
     stage: Stage
+    watchdog: Watchdog | None = None
+    peak: float = 0.0
 
     def __post_init__(self) -> None:
+        self._seen: list[tuple[Batch, Tensor]] = []
         run, config = self.run, self.stage.config
-        self._objective = Objective(run.model.text_encoder, config.process, config.precision, config.preset)
+        self._objective = objective_of(run.model, config)
         run.model.network.gradient_checkpointing = config.gradient_checkpointing
+        choose_trained(run.state.trained, "all")
         if config is not run.config:
             run.state.retune(config.optim)
+        choose_trained(run.state.trained, config.trains)
 
     def __call__(self, batches: Iterator[Batch]) -> dict[str, Any]:
         """Do a step; the row for the metrics, the same on all ranks."""
         run, state, config = self.run, self.run.state, self.stage.config
         began = time.monotonic()
+        self._watched("begin")
         batch = next(batches)
+        self._watched("computing", str(batch.bucket), tuple(batch.clip_ids))
         told = Told(bucket=str(batch.bucket), frames=batch.bucket.frames, clips=list(batch.clip_ids))
         told.data_s = time.monotonic() - began
         self._gradient(batch.to(run.world.device), told)
+        self._watched("waiting for the other ranks")
+        told.memory_mb = memory_mb(run.world.device)
         grad_norm = whole(torch.nn.utils.clip_grad_norm_(_trainable(run), config.clip_norm)).item()
         everyone = run.world.gather(told)
         clips = everyone[:: run.world.size // run.world.clip_ranks]
@@ -70,31 +86,62 @@ class StepOnce:
         state.samples += len(losses)
         state.images += sum(len(one.clips) for one in clips if one.frames == 1)
         row = self._row(clips, grad_norm, lr, skipped)
-        row |= {"data_s": round(max(one.data_s for one in everyone), 4)}
-        return row | {"step_s": round(time.monotonic() - began, 4)}
+        self._watched("end")
+        return row | self._pace(everyone, clips, time.monotonic() - began)
+
+    def _watched(self, phase: str, bucket: str = "", clips: tuple[str, ...] = ()) -> None:
+        match self.watchdog, phase:
+            case None, _:
+                return
+            case Watchdog() as watchdog, "begin":
+                watchdog.begin(self.run.state.step)
+            case Watchdog() as watchdog, "end":
+                watchdog.end()
+            case Watchdog() as watchdog, _:
+                watchdog.phase(phase, bucket, clips)
+
+    def _pace(self, everyone: list[Told], clips: list[Told], seconds: float) -> dict[str, Any]:
+        """Facts of this machine and moment: another run of the same step has other ones."""
+        used = sum(one.flops for one in clips) / (seconds * self.peak * len(everyone)) if self.peak else None
+        return {
+            "data_s": round(max(one.data_s for one in everyone), 4),
+            "step_s": round(seconds, 4),
+            "tokens_per_s": round(sum(one.tokens for one in clips) / seconds, 1),
+            **({"mfu": round(used, 4)} if used else {}),
+            "memory_mb": round(max(one.memory_mb for one in everyone), 1),
+        }
 
     def _gradient(self, batch: Batch, told: Told) -> None:
         """Of the mean loss over this rank's clips, part by part."""
         run, config = self.run, self.stage.config
         parts = _parts(batch, config.parallel.accumulate)
+        self._seen = []
         for number, uncoded in enumerate(parts, 1):
             synchronise(run.state.trained, last=number == len(parts))
             clean, part = run.caches.encode(run.model.autoencoder, run.model.text_encoder, uncoded)
-            draws = draw(part.seeds, tuple(clean.shape[1:]), config).to(run.world.device)
+            self._seen.append((part, clean))
+            shape = tuple(clean.shape[1:])
+            draws = draw(part.seeds, shape, config).to(run.world.device)
             terms = self._objective(run.model.network, part, clean, draws)
             (terms["loss"].sum() / len(batch.seeds)).backward()  # type: ignore[no-untyped-call]
             for name, values in terms.items():
                 told.terms.setdefault(name, []).extend(values.tolist())
+            told.tokens += batch_tokens(config.network, shape, len(part.seeds))
+            words = run.model.text_encoder.max_tokens
+            told.flops += batch_flops(config.network, shape, words, len(part.seeds))
             told.levels += noise_share(config.process, draws.index).tolist()
+        average_gradients(run.state.trained, run.world)
 
     def _check(self, losses: list[float], grad_norm: float, clips: list[Told]) -> None:
         loss = sum(losses) / len(losses)
         if math.isfinite(loss) and math.isfinite(grad_norm):
             return
         named = dict.fromkeys(clip for one in clips for clip in one.clips)
+        file = write_failure(self.run, self.stage, self._seen)
         raise TrainingError(
             f"step {self.run.state.step}: loss {loss:.4g}, gradient norm {grad_norm:.4g}; "
-            f"its clips are {', '.join(named)}; look at them, or lower optim.lr, then go on with --resume"
+            f"its clips are {', '.join(named)}; look at them, or lower optim.lr, then go on with --resume; "
+            f"to do this step again: kinema train --replay {file}"
         )
 
     def _update(self, skipped: bool) -> float:
@@ -159,6 +206,8 @@ def _rows(batch: Batch, rows: slice) -> Batch:
         match getattr(batch, item.name):
             case EncodedText() as text:
                 cut[item.name] = EncodedText(*(part[rows] for part in text))
+            case dict() as scores:
+                cut[item.name] = {name: values[rows] for name, values in scores.items()}
             case Tensor() | list() | tuple() as values:
                 cut[item.name] = values[rows]
     return replace(batch, **cut)

@@ -1,0 +1,263 @@
+"""Each page as a person would use it, in a real browser. Screenshots go to $KINEMA_SCREENSHOTS, if set."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kinema.evaluate.arena import create_arena
+from kinema.evaluate.votes import Vote, VoteStore
+from kinema.files import write_text
+from kinema.manifest import read_clips
+from kinema.studio.jobs import Jobs
+from kinema.train.config import TrainConfig
+from kinema.video.writer import write_image, write_video
+
+from .browser import Server, Visitor, chromium, serving
+
+EARLIER = "simulated:1"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def model(squares: Path, small_run: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from dataclasses import replace
+
+    from kinema.train.loop import train
+
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    preview = replace(small_run.preview, every=3)
+    train(replace(small_run, preview=preview), squares, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("arena")
+    for model, level in (("amber", 200), ("umber", 60)):
+        for number in range(8):
+            path = folder / model / f"{number}.mp4"
+            write_video(path, np.full((8, 72, 128, 3), level + 5 * number, np.uint8), fps=8)
+            write_text(path.with_name(path.name + ".json"), f'{{"prompt": "prompt {number}"}}')
+    made = create_arena(folder / "arena", "Shades", {name: folder / name for name in ("amber", "umber")})
+    for number, outcome in enumerate(("a", "a", "b", "tie", "a", "a")):
+        for axis in made.axes:
+            earlier = {"vote_id": f"{axis}{number}", "model_a": "amber", "model_b": "umber", "voter": EARLIER}
+            made.votes.append(Vote(**earlier, outcome=outcome, axis=axis))
+    return folder / "arena"
+
+
+def test_a_dataset_in_a_browser(browser: Any, dataset: Path, tmp_path: Path) -> None:
+    """The quick one: hover, search, a caption, a verdict, a threshold, light and dark and a phone."""
+    shutil.copytree(dataset, tmp_path / "dataset")
+    with serving(tmp_path, tmp_path / "dataset") as server:
+        person = Visitor(browser, server)
+        page = person.go("/data")
+        page.locator(".card").first.hover()
+        page.wait_for_selector(".card video")
+        person.until("document.querySelector('.card video').readyState >= 2")
+        person.look("dataset")
+        page.keyboard.press("/")
+        page.keyboard.type("blue")
+        person.until("document.querySelectorAll('.card').length === 1")
+        assert page.url.endswith("q=blue&kept=all&sort=&column=&sign=%3E%3D&value=")
+        page.keyboard.press("Escape")
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#caption")
+        page.fill("#caption", "a blue square on grey")
+        page.click("text=Save")
+        page.wait_for_selector(".captions >> text=human")
+        page.fill("#reason", "too plain")
+        page.locator("h1").click()
+        page.keyboard.press("x")
+        page.wait_for_selector(".state.no")
+        person.look("clip")
+        clips = {clip.captions[-1].text: clip for clip in read_clips(tmp_path / "dataset")}
+        assert clips["a blue square on grey"].drop_reasons == ("by hand: too plain",)
+        drag_a_threshold(person)
+        person.close()
+        phone = Visitor(browser, server, viewport={"width": 390, "height": 800}, color_scheme="dark")
+        page = phone.go("/data")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        phone.look("dataset-phone-dark")
+        phone.close()
+
+
+def drag_a_threshold(person: Visitor) -> None:
+    page = person.page
+    page.goto(page.url.partition("/clip/")[0] + "/filters")
+    chart = page.locator(".chart", has_text="brightness")
+    handle = chart.locator(".handle.max")
+    box = handle.bounding_box()
+    page.mouse.move(box["x"] + box["width"] - 7, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 7, box["y"] + 40, steps=8)
+    page.mouse.up()
+    page.wait_for_selector(".border .card")
+    assert page.locator(".sum b").first.inner_text() == "0"
+    assert float(chart.locator("[name='brightness.max']").input_value()) > 0
+    person.look("thresholds")
+    page.keyboard.press("End")  # the handle has the focus: back to no bound
+    person.until("document.querySelector('.sum b').textContent === '1'")
+
+
+def make_link(owner: Visitor) -> str:
+    page = owner.go("/arena")
+    page.click("text=Make a link")
+    page.wait_for_selector("#new-link")
+    return page.input_value("#new-link").replace(owner.server.url, "")
+
+
+def shown(voter: Visitor) -> str:
+    """What the voter is asked: a question and an axis; "" at the end."""
+    return str(
+        voter.page.evaluate(
+            "(() => { const form = document.querySelector('#ballot form');"
+            " return form ? form.elements.question.value + form.elements.axis.value : ''; })()"
+        )
+    )
+
+
+def answer(voter: Visitor, key: str) -> None:
+    """One answer by key, and wait for the next question."""
+    before, deadline = shown(voter), time.monotonic() + 60
+    voter.page.keyboard.press(key)
+    while shown(voter) == before:
+        assert time.monotonic() < deadline, (voter.faults, before)
+        voter.page.wait_for_timeout(30)
+
+
+def test_two_voters_at_once_and_a_server_that_is_killed(browser: Any, arena: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, arena) as server:
+        owner = Visitor(browser, server)
+        link = make_link(owner)
+        owner.look("arena-link")
+        voters = [Visitor(browser, server) for _ in range(2)]
+        voters[1].outage = True
+        for voter in voters:
+            voter.go(link).wait_for_selector(".ballot")
+        voters[0].until("[...document.querySelectorAll('video')].every(video => video.readyState >= 3)")
+        voters[0].look("vote")
+        for key in "12":
+            for voter in voters:
+                answer(voter, key)
+        asked = voters[0].page.locator(".ballot").get_attribute("data-question")
+        killed_in_the_middle_of_a_vote(server, voters[0], arena)
+        voters[0].go("/vote").wait_for_selector(".ballot")  # the page was closed and opened again
+        assert voters[0].page.locator(".ballot").get_attribute("data-question") == asked
+        for voter in voters:
+            voter.go(link).wait_for_selector("#ballot")
+            for key in "0912" * 8:
+                if not shown(voter):
+                    break
+                answer(voter, key)
+        everything_counted_once(arena)
+        owner.go("/arena").wait_for_selector(".board")
+        owner.look("arena")
+        for person in voters:
+            person.close()
+
+
+def killed_in_the_middle_of_a_vote(server: Server, voter: Visitor, arena: Path) -> None:
+    """An answer is sent while the server dies; the voter presses again until it is there."""
+    voter.outage = True
+    voter.page.keyboard.press("1")
+    server.kill()
+    before = len(VoteStore(arena / "votes.jsonl").read())
+    server.start()
+    assert len(VoteStore(arena / "votes.jsonl").read()) == before
+
+
+def everything_counted_once(arena: Path) -> None:
+    votes = VoteStore(arena / "votes.jsonl").read()
+    lines = (arena / "votes.jsonl").read_text().splitlines()
+    assert len({vote.vote_id for vote in votes}) == len(lines)
+    votes = [vote for vote in votes if vote.voter != EARLIER]
+    asked = [json.loads(line) for line in (arena / "asked.jsonl").read_text().splitlines()]
+    per_voter = Counter(row["voter"] for row in asked)
+    assert len(per_voter) == 2
+    checks = sum(not row["second"] for row in asked)
+    assert len(votes) == 2 * (len(asked) - checks) + checks  # each question on both axes, each check on one
+
+
+@pytest.mark.slow
+def test_a_run_in_a_browser(browser: Any, model: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, model) as server:
+        person = Visitor(browser, server, color_scheme="dark")
+        page = person.go("/runs")
+        page.click("tbody a")
+        page.wait_for_selector(".u-over")
+        assert page.locator(".previews video").count() >= 2
+        person.look("run-dark")
+        page.keyboard.press("t")
+        assert page.evaluate("document.documentElement.dataset.theme") == "light"
+        person.look("run-light")
+        person.go("/runs").wait_for_selector(".u-over")
+        person.look("runs")
+        person.close()
+
+
+@pytest.mark.slow
+def test_a_video_is_made_and_a_killed_server_goes_on(browser: Any, model: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "photo.png", np.full((48, 48, 3), 120, np.uint8))
+    with serving(tmp_path, model) as server:
+        person = Visitor(browser, server)
+        page = person.go("/generate")
+        page.fill("#prompt", "a red square moves")
+        page.set_input_files("#files", str(tmp_path / "photo.png"))
+        page.wait_for_selector(".item")
+        page.wait_for_selector("[aria-label*='1 given']")
+        page.fill("[name='steps']", "400")
+        page.fill("[name='seed']", "5")
+        person.look("generate")
+        page.click("text=Make it")
+        page.wait_for_selector(".queue img")  # the preview of a step
+        person.look("generate-queue")
+        (job,) = Jobs(tmp_path / "made" / "jobs").all()
+        killed_in_the_middle_of_a_video(server, job, person)
+        page = person.go("/generate")
+        page.wait_for_selector(".gallery video")
+        assert page.locator(".gallery li").count() == 1
+        assert len(list((tmp_path / "made" / "jobs").glob("*/video.mp4"))) == 1
+        assert job.sidecar["seed"] == 5
+        page.click("text=All parameters")
+        person.look("generate-gallery")
+        page.click("text=Again with")
+        page.wait_for_selector(".item")
+        assert page.input_value("[name='seed']") == "5"
+        cancelled(person)
+        person.close()
+
+
+def killed_in_the_middle_of_a_video(server: Server, job: Any, person: Visitor) -> None:
+    assert job.status.state == "running"
+    person.outage = True
+    server.kill()
+    time.sleep(1)
+    step = job.status.step
+    time.sleep(1)
+    assert job.status.step == step  # its process has ended with it
+    server.start()
+
+
+def cancelled(person: Visitor) -> None:
+    page = person.page
+    page.fill("[name='steps']", "900")
+    page.click("text=Make it")
+    page.wait_for_selector(".queue progress[value]")
+    page.click("text=Cancel")
+    page.wait_for_selector(".gallery >> text=Cancelled")
