@@ -8,7 +8,7 @@ WORKERS ?= 2
 bin := .venv/bin/python -m
 pip := $(bin) pip --disable-pip-version-check --no-input install --quiet -c constraints.txt
 
-.PHONY: help install demo test test-all lint format clean
+.PHONY: help install browser demo test test-all lint format clean
 
 help:
 	@echo "make demo                 footage to a trained model to generated video, in $(OUT)/report.html"
@@ -19,6 +19,12 @@ help:
 	@echo "make clean                remove .venv, caches and $(OUT)/"
 
 install: .venv/installed
+
+# Tests of the web pages need a browser of the system's own; without one they are skipped and say so.
+browser:
+	@if ! command -v chromium >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ]; then \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
+			|| echo "chromium could not be installed; tests in a browser are skipped"; fi
 
 demo: .venv/installed $(if $(FOOTAGE),,.venv/samples)
 	$(bin) kinema demo --out "$(OUT)" $(if $(FOOTAGE),--footage "$(FOOTAGE)")

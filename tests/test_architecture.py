@@ -26,7 +26,8 @@ LAYERS = [
     {"model", "lora"},
     {"dataset", "denoiser"},
     {"train", "generate", "evaluate", "curate", "convert", "render", "world"},
-    {"demo", "studio", "bench"},
+    {"demo", "studio", "caching", "ablate"},
+    {"bench"},
     {"config"},
     {"cli"},
     {"__main__"},
@@ -40,7 +41,8 @@ OWNERS = {
     "cyclopts": {"cli"},
     "rich": {"cli"},
     "trimesh": {"render"},
-    **{name: {"studio"} for name in ("fastapi", "starlette", "uvicorn", "jinja2")},
+    **{name: {"studio"} for name in ("fastapi", "uvicorn", "jinja2")},
+    "starlette": {"studio", "bench"},  # bench asks for pages without a network
 }
 """Libraries that only these parts may import."""
 

@@ -35,6 +35,7 @@ SMALLER = {
         "network.depth=1",
         "preview.every=0",
     ],
+    "features": ["steps=2", "batch_size=2", "frames=4", "crop=24", "side=32"],
 }
 """What is set besides, so that a page's command takes seconds."""
 

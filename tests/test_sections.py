@@ -8,12 +8,16 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from kinema.config import dump_config, keys, load_config, members_of
+from kinema.ablate.config import AblationConfig
+from kinema.config import dump_config, find_recipe, keys, load_config, members_of
 from kinema.curate.pipeline import CurateConfig
 from kinema.errors import ConfigError
+from kinema.evaluate.features import I3DConfig
+from kinema.evaluate.metrics import EvaluateConfig
+from kinema.evaluate.sampling import Sampling
 from kinema.train.config import TrainConfig
 
-ROOTS = [CurateConfig, TrainConfig]
+ROOTS = [CurateConfig, TrainConfig, EvaluateConfig, AblationConfig]
 RECIPES = sorted((Path(__file__).parents[1] / "src/kinema/recipes").glob("*.toml"))
 
 
@@ -51,6 +55,15 @@ def test_the_defaults_survive_their_file(root: type[Any], tmp_path: Path) -> Non
     file = tmp_path / "resolved.toml"
     file.write_text(dump_config(root()))
     assert load_config(root, file) == root()
+
+
+def test_the_protocol_of_ucf_101_asks_for_the_weights() -> None:
+    protocol = find_recipe("ucf101", "protocol")
+    with pytest.raises(ConfigError, match=r'missing key "features\.path"'):
+        load_config(EvaluateConfig, protocol)
+    config = load_config(EvaluateConfig, protocol, ["features.path=i3d.pt"])
+    assert config.features == I3DConfig(path=Path("i3d.pt"))
+    assert config.sampling == Sampling(frames=16, fps=25.0, height=240, width=320)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)

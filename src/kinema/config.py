@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tomli_w
 from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
@@ -72,19 +72,19 @@ def write_resolved(folder: Path, config: object) -> None:
     write_text(folder / "resolved.toml", dump_config(config))
 
 
-def find_recipe(name: str) -> Path:
-    """A TOML file by path, or one that comes with kinema by its bare name.
+def find_recipe(name: str, kind: Literal["recipe", "protocol", "ablation"] = "recipe") -> Path:
+    """A TOML file by path, or one of the `kind` that comes with kinema by its bare name.
 
-    Raises `ConfigError` naming the nearest recipe.
+    Raises `ConfigError` naming the nearest one.
     """
-    folder = Path(str(files("kinema") / "recipes"))
+    folder = Path(str(files("kinema") / f"{kind}s"))
     if name.endswith(".toml") or "/" in name:
         return Path(name)
     if (folder / f"{name}.toml").is_file():
         return folder / f"{name}.toml"
     known = sorted(path.stem for path in folder.glob("*.toml"))
     raise ConfigError(
-        f'no recipe is called "{name}"; {_nearest(name, known)}, or give the path of a .toml file'
+        f'no {kind} is called "{name}"; {_nearest(name, known)}, or give the path of a .toml file'
     )
 
 

@@ -14,8 +14,9 @@ from kinema.cli.commands import app
 from kinema.errors import Interrupted, OutputError
 
 COMMANDS = [
-    *("curate", "render-orbits", "filter", "report", "caption", "plan", "train"),
+    *("curate", "render-orbits", "filter", "report", "caption", "plan", "cache", "train"),
     *("generate", "animate", "average", "demo", "evaluate", "arena", "convert", "bench", "export", "import"),
+    *("compare", "features", "ablate"),
     *("extend", "connect", "edit", "interpolate", "studio"),
 ]
 HEAVY = ["torch", "av", "cv2", "pyarrow", "pydantic", "numpy", "duckdb", "transformers"]

@@ -48,6 +48,17 @@ def test_agrees_with_torchmetrics() -> None:
     assert frechet_distance(first.numpy(), second.numpy()) == pytest.approx(float(theirs), rel=1e-8)
 
 
+def test_agrees_with_torchmetrics_and_scipy_where_features_outnumber_videos() -> None:
+    """Their roots of singular matrices are good to a few digits only."""
+    fid = pytest.importorskip("torchmetrics.image.fid", reason="torchmetrics is a development dependency")
+    first, second = normal(16, 40, 20, 1.0), normal(24, 40, 21, 2.0, 0.2)
+    ours = frechet_distance(first, second)
+    one, other = torch.from_numpy(first), torch.from_numpy(second)
+    theirs = float(fid._compute_fid(one.mean(0), one.T.cov(), other.mean(0), other.T.cov()))
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    assert ours == pytest.approx(by_matrix_root(first, second), rel=1e-4)
+
+
 @pytest.mark.parametrize(("count", "other"), [(6, 9), (6, 200), (200, 6)])
 def test_fewer_videos_than_features_is_exact(count: int, other: int) -> None:
     first, second = normal(count, 30, 8), normal(other, 30, 9)

@@ -24,6 +24,7 @@ def test_an_evaluation_without_interval_or_skips() -> None:
     result = {
         "videos": 1,
         "skipped": {},
+        "notes": [],
         "confidence": 0.9,
         "metrics": {"motion_amount": estimate},
         "protocol": {"most_frames": 3},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 
 from kinema.errors import DatasetError, DecodeError
 from kinema.evaluate.sampling import Sampling, Span, cover_crop, digest, find_spans, native, sample
-from kinema.manifest import Clip, write_clips
+from kinema.files import write_text
+from kinema.manifest import Clip, read_clips, write_clips
 from kinema.shapes import Size
-from kinema.video.writer import write_video
+from kinema.video.writer import write_image, write_video
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +98,28 @@ def test_a_dataset_gives_its_kept_clips(ramp: Path, tmp_path: Path) -> None:
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="frames >= 1"):
         Sampling(frames=0)
+
+
+def test_pictures_count_only_where_there_is_no_video(tmp_path: Path, ramp: Path) -> None:
+    write_image(tmp_path / "a.png", np.zeros((16, 16, 3), np.uint8))
+    assert [span.name for span in find_spans(tmp_path)] == ["a"]
+    (tmp_path / "b.mp4").write_bytes(ramp.read_bytes())
+    (tmp_path / "b.mp4.json").write_text('{"prompt": " a ramp "}')
+    assert [(span.name, span.prompt) for span in find_spans(tmp_path)] == [("b", "a ramp")]
+
+
+def test_clips_of_a_dataset_are_found_where_they_are_stored_with_their_captions(squares: Path) -> None:
+    spans = find_spans(squares)
+    assert [span.prompt for span in spans] == ["a green square moves", "a red square moves"]
+    packed = squares.parent / "packed"
+    write_text(packed / "dataset.toml", "")
+    shard = packed / "shards" / "clips-00000.tar"
+    clip = read_clips(squares)[0]
+    content = Path(clip.source_path).read_bytes()
+    shard.parent.mkdir()
+    shard.write_bytes(b"before" + content + b"after")
+    stored = {"stored_start_s": 0.0, "stored_end_s": 2.0, "stored_frames": 24}
+    place = {"shard": "shards/clips-00000.tar", "offset": 6, "size": len(content)}
+    write_clips(packed, "0", [replace(clip, source_path="gone.mp4", **place, **stored)])
+    (span,) = find_spans(packed)
+    assert levels(native(span, 4)[0]) == pytest.approx(levels(native(spans[0], 4)[0]))

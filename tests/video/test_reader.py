@@ -287,3 +287,15 @@ def test_broken_files_give_one_line(footage: Path, name: str, reason: str) -> No
     with pytest.raises(DecodeError, match=reason) as caught:
         list(decode(footage / "nasty" / name))
     assert "\n" not in str(caught.value)
+
+
+def test_going_on_to_a_far_frame_gives_the_frames_of_a_pass(tmp_path: Path) -> None:
+    """One key frame at the start, B-frames left out on the way, from any first frame on."""
+    path = tmp_path / "long.mp4"
+    rows = np.arange(64, dtype=np.uint8)[:, None, None] * np.ones((1, 64, 3), np.uint8)
+    write_video(path, [np.roll(rows, step, axis=0) for step in range(120)], fps=24)
+    whole = [frame.pixels for frame in decode(path, threads=1)]
+    for first in (0, 3, 7, 31, 60, 101):
+        places = list(range(first, min(first + 16, 120), 3))
+        read = read_frames(path, [(place + 0.5) / 24 for place in places])
+        assert all(np.array_equal(one, whole[place]) for one, place in zip(read, places, strict=True))

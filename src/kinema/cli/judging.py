@@ -7,8 +7,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from kinema.cli.commands import Config, Json, Sets, app
-from kinema.cli.terminal import Bars, show
+from kinema.cli.commands import Config, Dataset, Json, Sets, app
+from kinema.cli.terminal import Bars, show, tell
 from kinema.errors import ConfigError
 
 arena = App(
@@ -20,6 +20,12 @@ arena = App(
 app.command(arena)
 
 
+Protocol = Annotated[
+    str | None,
+    Parameter(name="--config", help="A TOML file, or the name of a protocol that comes with kinema: ucf101."),
+]
+
+
 @app.command(help_epilogue="Example: kinema evaluate samples --against dataset --out report")
 def evaluate(
     videos: Annotated[Path, Parameter(help="A folder of videos, one video, or a dataset folder.")],
@@ -29,20 +35,99 @@ def evaluate(
     against: Annotated[
         Path | None, Parameter(name="--against", help="Videos or a dataset to compare with.")
     ] = None,
-    config: Config = None,
+    vbench: Annotated[
+        Path | None, Parameter(name="--vbench", help="Also export the videos in VBench's layout, here.")
+    ] = None,
+    config: Protocol = None,
     set_: Sets = (),
     json: Json = False,
 ) -> int:
     """Measure videos, alone or against others, and write the figures as JSON, Markdown and plots."""
-    from kinema.config import load_config
+    from kinema.config import find_recipe, load_config
     from kinema.evaluate.metrics import EvaluateConfig
     from kinema.evaluate.metrics import evaluate as run
+    from kinema.evaluate.vbench import export_vbench
 
-    settings = load_config(EvaluateConfig, config, set_)
+    settings = load_config(EvaluateConfig, find_recipe(config, "protocol") if config else None, set_)
     with Bars() as bars:
         summary = run(videos, against, out, settings, bars)
+    if vbench is not None:
+        summary |= {"vbench": export_vbench(videos, vbench)}
     show(summary, as_json=json)
     return int(bool(summary["skipped"]))
+
+
+@app.command(help_epilogue="Example: kinema compare report-a report-b --json")
+def compare(
+    *reports: Annotated[Path, Parameter(help="Folders or evaluation.json files of kinema evaluate.")],
+    json: Json = False,
+) -> int:
+    """Set evaluations side by side; those that were not measured alike are refused."""
+    from kinema.evaluate.protocol import compare_results
+    from kinema.evaluate.report import comparison_text
+
+    if len(reports) < 2:
+        raise ConfigError("give two reports or more, for example: kinema compare report-a report-b")
+    files = [path / "evaluation.json" if path.is_dir() else path for path in reports]
+    summary = compare_results(files)
+    show(summary, as_json=json, text=comparison_text(summary))
+    return 0
+
+
+@app.command(help_epilogue="Example: kinema features ~/Videos --out features.safetensors")
+def features(
+    *footage: Annotated[Path, Parameter(help="Videos, or folders of them.")],
+    out: Annotated[Path, Parameter(name="--out", help="The weights to write, .safetensors.")],
+    config: Config = None,
+    set_: Sets = (),
+    json: Json = False,
+) -> int:
+    """Train the small network on whose features distances are measured, on footage of your own."""
+    from kinema.config import load_config
+    from kinema.evaluate.feature_training import FeatureTrainingConfig, train_features
+
+    if not footage:
+        raise ConfigError("no footage is given, for example: kinema features ~/Videos --out own.safetensors")
+    settings = load_config(FeatureTrainingConfig, config, set_)
+    with Bars() as bars:
+        summary = train_features(footage, out, settings, bars)
+    show(summary, as_json=json)
+    return 0
+
+
+@app.command(help_epilogue="Example: kinema ablate small --dataset dataset --out ablation --plan")
+def ablate(
+    ablation: Annotated[
+        str, Parameter(help="A TOML file, or the name of an ablation that comes with kinema: small.")
+    ],
+    /,
+    *,
+    dataset: Dataset,
+    out: Annotated[Path, Parameter(name="--out", help="The folder for everything that is made.")],
+    plan: Annotated[
+        bool, Parameter(name="--plan", negative=(), help="Only say what it would make and cost.")
+    ] = False,
+    set_: Sets = (),
+    json: Json = False,
+) -> int:
+    """Train a model for each way to filter a dataset, let them be compared, and recommend thresholds."""
+    from kinema.ablate.config import AblationConfig
+    from kinema.ablate.run import plan_ablation, run_ablation
+    from kinema.config import find_recipe, load_config
+
+    settings = load_config(AblationConfig, find_recipe(ablation, "ablation"), set_)
+    with Bars() as bars:
+        planned = plan_ablation(settings, dataset, out, bars)
+        for name, why in planned.design.left_out.items():
+            tell(f"left out: {name}: {why}")
+        tell(planned.cost.as_text())
+        if not plan:
+            summary = run_ablation(planned, bars)
+    if plan:
+        show(planned.as_dict(), as_json=json)
+        return 0
+    show(summary, as_json=json)
+    return int(bool(summary["left_out"]))
 
 
 @arena.command(help_epilogue="Example: kinema arena fit votes.csv --json")

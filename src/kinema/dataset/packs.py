@@ -7,12 +7,15 @@ that decides a tensor, so that nothing stale is ever found.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
+import shutil
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -31,6 +34,7 @@ from kinema.errors import DatasetError
 from kinema.files import atomic_path
 
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+_LOCK = ".held"
 _SCHEMA = pa.schema(
     [
         ("high", pa.uint64()),
@@ -255,6 +259,32 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
                 "crc": zlib.crc32(file.read(end - begin)),
                 "form": " ".join([facts["dtype"], *map(str, facts["shape"])]),
             }
+
+
+@contextmanager
+def holding(*folders: Path) -> Iterator[None]:
+    """While a folder is held nobody removes it. The first to hold it clears what a killed writer left."""
+    with ExitStack() as stack:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((folder / _LOCK).open("a"))
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for leftover in folder.glob(".part-*"):
+                    leftover.unlink()
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+def remove_unheld(folder: Path) -> bool:
+    """Remove a folder of parts, unless it is held; whether it was."""
+    with (folder / _LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        shutil.rmtree(folder)
+        return True
 
 
 def folder_bytes(*folders: Path) -> int:

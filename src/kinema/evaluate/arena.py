@@ -1,11 +1,11 @@
 """An arena folder: which videos of which models are compared on which prompts, and the votes on them.
 
     arena/
-      arena.json      title, axes, and a row per video: video_id, model, prompt, file, sha256
+      arena.json      title, axes, groups, and a row per video: video_id, model, prompt, file, sha256
       votes.jsonl     the vote store
 
 `file` is relative to the folder (it may lead out of it, to a run's own samples) or absolute. Two videos can
-be compared when they have one prompt and different models.
+be compared when they have one prompt and different models, and, where there are groups, one has both models.
 """
 
 from __future__ import annotations
@@ -49,12 +49,13 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Arena:
-    """What `arena.json` says, and where it lies."""
+    """What `arena.json` says, and where it lies. `groups` of models are compared inside only; none: all."""
 
     folder: Path
     title: str
     axes: tuple[str, ...]
     videos: tuple[ArenaVideo, ...]
+    groups: tuple[tuple[str, ...], ...] = ()
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -77,13 +78,16 @@ class Arena:
 
     def questions(self) -> list[Question]:
         """Every comparison there is, by prompt and then by models in order of name."""
+        asked = {
+            frozenset(pair) for group in self.groups or (self.models,) for pair in combinations(group, 2)
+        }
         found = []
         for prompt in self.prompts:
             shown = sorted((video for video in self.videos if video.prompt == prompt), key=_by_model)
             found += [
                 Question(prompt=prompt, first=first, second=second)
                 for first, second in combinations(shown, 2)
-                if first.model != second.model
+                if frozenset((first.model, second.model)) in asked
             ]
         return found
 
@@ -92,7 +96,13 @@ def _by_model(video: ArenaVideo) -> tuple[str, str]:
     return video.model, video.video_id
 
 
-def create_arena(folder: Path, title: str, samples: Mapping[str, Path], axes: Sequence[str] = AXES) -> Arena:
+def create_arena(
+    folder: Path,
+    title: str,
+    samples: Mapping[str, Path],
+    axes: Sequence[str] = AXES,
+    groups: Sequence[Sequence[str]] = (),
+) -> Arena:
     """Write `arena.json` for folders of videos by model; each video's sidecar states its prompt.
 
     Videos stay where they are; votes that are there already stay too. Raises `VoteError` when nothing can be
@@ -106,12 +116,18 @@ def create_arena(folder: Path, title: str, samples: Mapping[str, Path], axes: Se
         for model, place in samples.items()
         for found in prompted_videos(place)
     )
-    arena = Arena(folder=folder, title=title, axes=tuple(axes), videos=videos)
+    inside = tuple(tuple(group) for group in groups)
+    arena = Arena(folder=folder, title=title, axes=tuple(axes), videos=videos, groups=inside)
     if not arena.questions():
         raise VoteError(
             f"{folder}: no prompt has videos of two models; make videos of the same prompts with each model"
         )
-    record = {"title": title, "axes": list(axes), "videos": [asdict(video) for video in videos]}
+    record = {
+        "title": title,
+        "axes": list(axes),
+        "groups": [list(group) for group in inside],
+        "videos": [asdict(video) for video in videos],
+    }
     write_json(folder / ARENA, record)
     return arena
 
@@ -138,8 +154,13 @@ def read_arena(folder: Path) -> Arena:
         videos = tuple(from_record(ArenaVideo, row, str(path)) for row in _rows(record))
     except CheckpointError as error:
         raise VoteError(f"{error}; write it again with kinema arena create") from error
-    axes = tuple(str(axis) for axis in record.get("axes") or AXES)
-    return Arena(folder=folder, title=str(record.get("title", folder.name)), axes=axes, videos=videos)
+    return Arena(
+        folder=folder,
+        title=str(record.get("title", folder.name)),
+        axes=tuple(str(axis) for axis in record.get("axes") or AXES),
+        videos=videos,
+        groups=tuple(tuple(map(str, group)) for group in record.get("groups") or ()),
+    )
 
 
 def _rows(record: dict[str, Any]) -> list[dict[str, Any]]:

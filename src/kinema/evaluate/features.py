@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,18 +16,30 @@ from torch import Tensor
 from torch.nn import functional
 
 from kinema.errors import CheckpointError
+from kinema.evaluate.embedded_features import NOT_FVD, EmbeddedFeatures
 
 FLOOR = 1e-2  # in pixels of [-1, 1]: about one grey level, what 8-bit rounding leaves in a flat video
 
 
 class FeatureNetwork(Protocol):
-    """`name` goes into the protocol of a result: distances of different names are never compared."""
+    """`name` goes into the protocol of a result: distances of different names are never compared. `about`
+    says what the distances may be compared with."""
 
     name: str
+    about: str
 
     def __call__(self, frames: UInt8[np.ndarray, "t h w 3"]) -> Float[np.ndarray, " d"]:
         """Features of one video."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedConfig:
+    """The small network that comes with kinema, or the `weights` that `kinema features` made. Works offline;
+    not comparable with any published Fréchet video distance."""
+
+    kind: Literal["embedded"] = "embedded"
+    weights: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +51,7 @@ class I3DConfig:
     where you know it.
     """
 
+    kind: Literal["i3d"] = "i3d"
     path: Path
     sha256: str = ""
 
@@ -48,6 +61,7 @@ class InceptionConfig:
     """A TorchScript file of the Inception network that the published Fréchet inception distances use, called
     with `return_features=True` on the middle frame of each video. The warning of `I3DConfig` holds."""
 
+    kind: Literal["inception"] = "inception"
     path: Path
     sha256: str = ""
 
@@ -57,16 +71,19 @@ class BandEnergiesConfig:
     """Log energies of fixed random filters from `seed`, untrained, offline: sees sharpness, noise, contrast
     and motion, not colour and not content. Not comparable with any published Fréchet video distance."""
 
+    kind: Literal["bands"] = "bands"
     seed: int = 0
     filters: int = 16
 
 
-FeaturesConfig = I3DConfig | InceptionConfig | BandEnergiesConfig
+FeaturesConfig = EmbeddedConfig | I3DConfig | InceptionConfig | BandEnergiesConfig
 
 
 def build_features(config: FeaturesConfig) -> FeatureNetwork:
     """The network of a config."""
     match config:
+        case EmbeddedConfig():
+            return EmbeddedFeatures(config.weights)
         case I3DConfig():
             return TorchScriptI3D(config)
         case InceptionConfig():
@@ -77,6 +94,8 @@ def build_features(config: FeaturesConfig) -> FeatureNetwork:
 
 class TorchScriptI3D:
     """400 features a video, as the Fréchet video distance is defined on."""
+
+    about = "FVD: comparable with published ones of the same frames, rate, size and number of videos"
 
     def __init__(self, config: I3DConfig) -> None:
         self.network, digest = _load_torchscript(config.path, config.sha256)
@@ -91,6 +110,8 @@ class TorchScriptI3D:
 
 class TorchScriptInception:
     """2048 features of a video's middle frame, as the Fréchet inception distance is defined on."""
+
+    about = "FID of the middle frames: comparable with published FID of the same number of pictures"
 
     def __init__(self, config: InceptionConfig) -> None:
         self.network, digest = _load_torchscript(config.path, config.sha256)
@@ -125,6 +146,8 @@ class BandEnergies:
     Half of the filters see one frame (sum zero over place), half the change between two frames. Energies are
     compared in ratio: a blur that takes away a small but telling energy counts as much as added noise.
     """
+
+    about = f"a distance of band energies: {NOT_FVD}"
 
     def __init__(self, config: BandEnergiesConfig) -> None:
         generator = torch.Generator().manual_seed(config.seed)

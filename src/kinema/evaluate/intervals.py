@@ -37,14 +37,27 @@ def bootstrap_voters(
     votes: Sequence[Vote], counted: Tally, replicates: int, generator: np.random.Generator
 ) -> Float[np.ndarray, "r p 3"]:
     """Counts of resampled voters, each with all votes: honest when a voter's votes resemble each other."""
-    voters = sorted({vote.voter for vote in votes})
+    return bootstrap_groups(votes, counted, [vote.voter for vote in votes], replicates, generator)
+
+
+def bootstrap_groups(
+    votes: Sequence[Vote],
+    counted: Tally,
+    group_of: Sequence[str],
+    replicates: int,
+    generator: np.random.Generator,
+) -> Float[np.ndarray, "r p 3"]:
+    """Counts of resampled groups of votes (a voter's, a prompt's), each with all its votes."""
+    members: dict[str, list[Vote]] = {}
+    for vote, group in zip(votes, group_of, strict=True):
+        members.setdefault(group, []).append(vote)
     place = {(int(i), int(j)): row for row, (i, j) in enumerate(counted.pairs)}
-    table = np.zeros((len(voters), len(counted.pairs), 3))
-    for row, voter in enumerate(voters):
-        own = tally([vote for vote in votes if vote.voter == voter], counted.models)
+    table = np.zeros((len(members), len(counted.pairs), 3))
+    for row, group in enumerate(sorted(members)):
+        own = tally(members[group], counted.models)
         columns = [place[int(i), int(j)] for i, j in own.pairs]
         table[row, columns] = own.counts
-    times = generator.multinomial(len(voters), np.full(len(voters), 1 / len(voters)), size=replicates)
+    times = generator.multinomial(len(members), np.full(len(members), 1 / len(members)), size=replicates)
     counts: Float[np.ndarray, "r p 3"] = np.einsum("rv,vpo->rpo", times, table)
     return counts
 

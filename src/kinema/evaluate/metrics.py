@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Float
 
 from kinema import __version__
+from kinema.encoders.clip import Clip, ClipConfig
 from kinema.errors import ConfigError, DatasetError, DecodeError
 from kinema.evaluate import temporal_metrics as temporal
-from kinema.evaluate.features import BandEnergiesConfig, FeatureNetwork, FeaturesConfig, build_features
+from kinema.evaluate.features import EmbeddedConfig, FeatureNetwork, FeaturesConfig, build_features
 from kinema.evaluate.frechet import (
     Estimate,
     distance_estimate,
@@ -22,11 +23,12 @@ from kinema.evaluate.frechet import (
     kernel_distance,
     mean_estimate,
 )
+from kinema.evaluate.intentions import clip_metrics, clip_name, stated_metrics
 from kinema.evaluate.lpips import Lpips, load_lpips, lpips
 from kinema.evaluate.protocol import Protocol
 from kinema.evaluate.reference_metrics import psnr, ssim
 from kinema.evaluate.report import write_result
-from kinema.evaluate.sampling import Sampling, Span, cover_crop, digest, find_spans, native, sample, sidecar
+from kinema.evaluate.sampling import Sampling, Span, cover_crop, digest, find_spans, native, sample
 from kinema.files import writable_folder
 from kinema.progress import Progress, Silent
 from kinema.shapes import Size
@@ -38,10 +40,12 @@ Table = dict[str, Float[np.ndarray, " n"]]
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """`paired`: PSNR and SSIM against the video of the same name, and LPIPS where its weights are given.
-    `most_frames` bounds what the per-video metrics look at. `features` decides what a distance means."""
+    `most_frames` bounds what the per-video metrics look at. `features` decides what a distance means. `clip`
+    is a folder or hub name of CLIP weights, for text match and subject drift."""
 
     sampling: Sampling = field(default_factory=Sampling)
-    features: FeaturesConfig = field(default_factory=BandEnergiesConfig)
+    features: FeaturesConfig = field(default_factory=EmbeddedConfig)
+    clip: str = ""
     paired: bool = False
     lpips: Path | None = None
     most_frames: int = 240
@@ -89,23 +93,34 @@ def evaluate(
             "paired metrics and lpips need references: add --against with videos of the same names"
         )
     writable_folder(out)
+    network = None if against is None else build_features(config.features)
     skips = Skips()
     spans = find_spans(videos)
     tables = {"videos": video_table(spans, config, skips, progress)}
-    estimates = _means(tables["videos"], config) | _camera_obeyed(spans, config, skips)
-    protocol: dict[str, Any] = {"most_frames": config.most_frames}
-    if against is not None:
+    estimates = _means(tables["videos"], config)
+    protocol: dict[str, Any] = {"most_frames": config.most_frames, "clip": clip_name(config.clip)}
+    notes: list[str] = []
+    if against is not None and network is not None:
         references = find_spans(against)
         tables["against"] = video_table(references, config, skips, progress)
-        distances, protocol = _distances(spans, references, config, skips, progress)
-        estimates |= distances
+        sets = [_features(own, network, config, skips, progress) for own in (spans, references)]
+        estimates |= _distances(sets, config, skips)
+        protocol |= Protocol(
+            features=network.name,
+            sampling=config.sampling,
+            videos=len(sets[0]),
+            against=digest(references),
+            against_videos=len(sets[1]),
+        ).as_dict()
+        notes.append(f"frechet_distance and kernel_distance: {network.about}")
         if config.paired:
-            estimates |= _paired(spans, references, config, skips)
+            estimates = _paired(spans, references, config, skips) | estimates
     result = {
         "kinema": __version__,
         "videos": len(spans),
         "metrics": {name: asdict(estimate) for name, estimate in estimates.items()},
         "protocol": protocol,
+        "notes": notes,
         "skipped": skips.reasons,
         "seed": config.seed,
         "confidence": config.confidence,
@@ -115,44 +130,33 @@ def evaluate(
 
 
 def video_table(spans: list[Span], config: EvaluateConfig, skips: Skips, progress: Progress) -> Table:
-    """One value per video of every metric that needs neither weights nor references."""
+    """One value per video of every metric that needs no references; fewer where only some videos have one."""
+    clip = Clip(ClipConfig(source=config.clip)) if config.clip else None
     progress.stage("motion and flicker", len(spans))
     rows = []
     for span in spans:
-        found = skips.attempt(span, partial(native, most=config.most_frames, widest=temporal.FLOW_WIDTH))
-        if found is not None:
-            rows.append(video_metrics(*found))
+        row = skips.attempt(span, partial(video_metrics, config=config, clip=clip))
+        if row is not None:
+            rows.append(row | (skips.attempt(span, partial(stated_metrics, most=config.most_frames)) or {}))
         progress.advance(1, span.name)
     if not rows:
         first = next(iter(skips.reasons.values()))
         raise DatasetError(f"none of the {len(spans)} videos can be judged; the first: {first}")
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: np.array([row[name] for row in rows if name in row]) for name in names}
 
 
-def video_metrics(frames: np.ndarray[Any, Any], fps: float) -> dict[str, float]:
-    """The metrics of one video, at `temporal_metrics.FLOW_WIDTH` pixels of width."""
+def video_metrics(span: Span, config: EvaluateConfig, clip: Clip | None = None) -> dict[str, float]:
+    """The metrics of one video, at `temporal_metrics.FLOW_WIDTH` pixels of width; and by CLIP where given."""
+    frames, fps = native(span, config.most_frames, temporal.FLOW_WIDTH)
     little = temporal.small(frames)
-    return {
+    found = {
         "temporal_flicker": temporal.temporal_flicker(little),
         "warp_error": temporal.warp_error(little),
         "motion_amount": temporal.motion_amount(little, fps),
         "appearance_drift": temporal.appearance_drift(little),
     }
-
-
-def _camera_obeyed(spans: list[Span], config: EvaluateConfig, skips: Skips) -> dict[str, Estimate]:
-    """Share of the videos whose sidecar asks for a camera motion (key "camera_motion") that show it."""
-    wanted = [(span, sidecar(span.path).get("camera_motion")) for span in spans]
-    obeyed = []
-    for span, name in wanted:
-        found = (
-            skips.attempt(span, partial(native, most=config.most_frames, widest=temporal.FLOW_WIDTH))
-            if name
-            else None
-        )
-        if found is not None:
-            obeyed.append(float(temporal.camera_motion(found[0]) == name))
-    return _means({"camera_motion_obeyed": np.array(obeyed)}, config) if obeyed else {}
+    return found if clip is None else found | clip_metrics(span, clip, len(frames) / fps)
 
 
 def _means(table: Table, config: EvaluateConfig) -> dict[str, Estimate]:
@@ -161,33 +165,16 @@ def _means(table: Table, config: EvaluateConfig) -> dict[str, Estimate]:
 
 
 def _distances(
-    spans: list[Span], references: list[Span], config: EvaluateConfig, skips: Skips, progress: Progress
-) -> tuple[dict[str, Estimate], dict[str, Any]]:
-    network = build_features(config.features)
-    sets = (
-        _features(spans, network, config, skips, progress),
-        _features(references, network, config, skips, progress),
-    )
+    sets: list[Float[np.ndarray, "n d"]], config: EvaluateConfig, skips: Skips
+) -> dict[str, Estimate]:
     if min(len(own) for own in sets) < 2:
         reason = next(iter(skips.reasons.values()), "only one video was given")
         raise DatasetError(f"a distance needs two videos on each side; {reason}")
-    protocol = Protocol(
-        features=network.name,
-        sampling=config.sampling,
-        videos=len(sets[0]),
-        against=digest(references),
-        against_videos=len(sets[1]),
-    )
-    generator = np.random.default_rng(config.seed)
-    found = {
-        "frechet_distance": distance_estimate(
-            frechet_distance, sets, generator, config.bootstraps, config.confidence
-        ),
-        "kernel_distance": distance_estimate(
-            kernel_distance, sets, generator, config.bootstraps, config.confidence
-        ),
+    generator, both = np.random.default_rng(config.seed), (sets[0], sets[1])
+    return {
+        name: distance_estimate(distance, both, generator, config.bootstraps, config.confidence)
+        for name, distance in (("frechet_distance", frechet_distance), ("kernel_distance", kernel_distance))
     }
-    return found, protocol.as_dict() | {"most_frames": config.most_frames}
 
 
 def _features(

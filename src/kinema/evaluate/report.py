@@ -21,7 +21,7 @@ def write_result(
         out / "evaluation.json", json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     )
     for metric in tables["videos"]:
-        sets = {name: table[metric] for name, table in tables.items()}
+        sets = {name: table[metric] for name, table in tables.items() if metric in table}
         write_text(out / "plots" / f"{metric}.svg", histogram(metric, sets))
     write_text(out / "evaluation.md", markdown(result, list(tables["videos"])))
 
@@ -38,6 +38,7 @@ def markdown(result: dict[str, Any], plots: list[str]) -> str:
         "| --- | ---: | ---: | ---: |",
         *(_row(name, estimate) for name, estimate in result["metrics"].items()),
         "",
+        *(f"{note}\n" for note in result["notes"]),
         "Measured with:",
         "",
         *(f"- {key}: {value}" for key, value in result["protocol"].items()),
@@ -66,6 +67,22 @@ def ranking_text(result: dict[str, Any]) -> str:
             *(f"\nWarning: {warning}" for warning in found["warnings"]),
         ]
     return "\n".join(lines) + "\n"
+
+
+def comparison_text(metrics: dict[str, dict[str, Any]]) -> str:
+    """What `compare_results` found: a row a metric, a column a result."""
+    names = list(next(iter(metrics.values()), {}))
+    lines = [f"| metric | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
+    for metric, found in metrics.items():
+        cells = ("-" if found[name] is None else _valued(found[name]) for name in names)
+        lines.append(f"| {metric} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _valued(estimate: dict[str, Any]) -> str:
+    if estimate["low"] is None:
+        return f"{estimate['value']:.4g}"
+    return f"{estimate['value']:.4g} ({estimate['low']:.4g} … {estimate['high']:.4g})"
 
 
 def plan_text(plan: dict[str, Any]) -> str:

@@ -14,13 +14,15 @@ from einops import rearrange
 from jaxtyping import UInt8
 from torch.nn import functional
 
+from kinema.dataset.store import kept_clips, source_file
 from kinema.errors import DatasetError, DecodeError
-from kinema.manifest import read_clips
+from kinema.location import Located
 from kinema.shapes import Size
 from kinema.video.reader import probe, read_frames
 from kinema.video.transforms import cover
 
 SUFFIXES = frozenset({".mp4", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".gif", ".m4v"})
+PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,32 +46,57 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A video, or the part of a source that a clip is; `name` pairs a video with its reference."""
+    """A video, or the part of a source that a clip is; `name` pairs a video with its reference.
 
-    path: Path
+    `prompt` is the text that it was made from, or a clip's caption; "" where there is none.
+    """
+
+    path: Located
     name: str
     start_s: float = 0.0
     end_s: float | None = None
+    prompt: str = ""
 
 
 def find_spans(place: Path) -> list[Span]:
-    """Videos below a folder (or the one file), or the kept clips of a dataset folder, in order of name."""
+    """Videos below a folder (or the one file), or the kept clips of a dataset folder, in order of name.
+
+    Pictures are taken only where there is no video.
+    """
     if place.is_file():
-        return [Span(path=place, name=place.stem)]
+        return [_of_file(place, place.stem)]
     if not place.is_dir():
         raise DatasetError(f"{place}: no such file or folder; give a video, a folder of videos or a dataset")
-    if (place / "dataset.toml").is_file():
-        spans = [
-            Span(path=Path(clip.source_path), name=clip.clip_id, start_s=clip.start_s, end_s=clip.end_s)
-            for clip in read_clips(place)
-            if clip.kept
-        ]
-    else:
-        found = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
-        spans = [Span(path=path, name=str(path.relative_to(place).with_suffix(""))) for path in found]
+    spans = _of_dataset(place) if (place / "dataset.toml").is_file() else _of_folder(place)
     if not spans:
         raise DatasetError(f"{place}: no video to judge; give a folder that holds .mp4 files or kept clips")
     return spans
+
+
+def _of_dataset(place: Path) -> list[Span]:
+    clips = kept_clips(place)
+    moving = [clip for clip in clips if clip.frames > 1]
+    return [
+        Span(
+            path=source_file(place, clip),
+            name=clip.clip_id,
+            start_s=clip.start_s,
+            end_s=clip.end_s,
+            prompt=clip.captions[0].text if clip.captions else "",
+        )
+        for clip in moving or clips
+    ]
+
+
+def _of_folder(place: Path) -> list[Span]:
+    found = sorted(path for path in place.rglob("*") if path.is_file())
+    videos = [path for path in found if path.suffix.lower() in SUFFIXES]
+    pictures = [path for path in found if path.suffix.lower() in PICTURES]
+    return [_of_file(path, str(path.relative_to(place).with_suffix(""))) for path in videos or pictures]
+
+
+def _of_file(path: Path, name: str) -> Span:
+    return Span(path=path, name=name, prompt=str(sidecar(path).get("prompt") or "").strip())
 
 
 def sample(span: Span, sampling: Sampling) -> UInt8[np.ndarray, "t h w 3"]:
@@ -85,8 +112,10 @@ def sample(span: Span, sampling: Sampling) -> UInt8[np.ndarray, "t h w 3"]:
     return cover_crop(read_frames(span.path, [float(time) for time in times]), sampling.size)
 
 
-def sidecar(video: Path) -> dict[str, Any]:
-    """What `<video>.json` beside a video states; empty without one."""
+def sidecar(video: Located) -> dict[str, Any]:
+    """What `<video>.json` beside a video states; empty without one, as for a clip inside a shard."""
+    if not isinstance(video, Path):
+        return {}
     path = video.with_name(video.name + ".json")
     if not path.is_file():
         return {}
@@ -106,7 +135,7 @@ def digest(spans: list[Span]) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 
-def _end(path: Path) -> float:
+def _end(path: Located) -> float:
     found = probe(path)
     if found.is_image:
         return 0.0

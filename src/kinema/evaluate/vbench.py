@@ -26,7 +26,8 @@ class Prompted:
 
 def prompted_videos(folder: Path) -> list[Prompted]:
     """Videos whose sidecar `<video>.json` states a prompt. A video without one is an error that names it."""
-    return [Prompted(path=span.path, prompt=_prompt(span.path)) for span in find_spans(folder)]
+    videos = [span.path for span in find_spans(folder) if isinstance(span.path, Path)]
+    return [Prompted(path=path, prompt=_prompt(path)) for path in videos]
 
 
 def _prompt(video: Path) -> str:

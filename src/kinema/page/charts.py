@@ -64,6 +64,44 @@ def shares(rows: Sequence[tuple[str, float, str]]) -> str:
     return f'<div class="shares">{items}</div>'
 
 
+@dataclass(frozen=True)
+class Range:
+    """A value with the ends of its interval."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+
+
+def ranges(title: str, rows: Sequence[Range]) -> str:
+    """A dot and its interval a row, on one axis."""
+    low, high = _span([bound for row in rows for bound in (row.low, row.high, row.value)])
+    scale, left, height = _Scale(low, high, logarithmic=False), 300, 26
+    tall = height * len(rows) + 30
+
+    def x(value: float) -> float:
+        return left + (860 - left - 20) * float(scale.shares(np.array([value]))[0])
+
+    marks = "".join(
+        f'<text x="{left - 14}" y="{height * place + 20}" text-anchor="end">{html.escape(row.label)}</text>'
+        f'<line x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" y1="{height * place + 16}" '
+        f'y2="{height * place + 16}" class="curve"/>'
+        f'<circle cx="{x(row.value):.1f}" cy="{height * place + 16}" r="5" class="bar"/>'
+        for place, row in enumerate(rows)
+    )
+    axis = "".join(
+        f'<line x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="0" y2="{tall - 24}" class="rule"/>'
+        f'<text x="{x(tick):.1f}" y="{tall - 6}" text-anchor="middle">{number(tick)}</text>'
+        for tick in scale.ticks()
+    )
+    name = html.escape(title)
+    return (
+        f'<figure class="chart"><figcaption>{name}</figcaption>'
+        f'<svg viewBox="0 0 860 {tall}" role="img" aria-label="{name}">{axis}{marks}</svg></figure>'
+    )
+
+
 def loss_curve(losses: Sequence[tuple[int, float]], width: int = 860, height: int = 220) -> str:
     """Inline SVG of (step, loss), averaged over 1/60 of the run, on a logarithmic loss axis."""
     points = _averaged(losses, groups=60)

@@ -25,7 +25,7 @@ class Limits:
     form_kb: int = 256
     pixels: int = 2**25
     video_s: float = 60.0
-    decode_s: float = 60.0
+    decode_s: float = 180.0
     memory_mb: int = 1500
     requests: int = 6000
     changes: int = 240

@@ -33,19 +33,20 @@ class Studio:
     def __init__(self, config: StudioConfig, folders: Sequence[Path]) -> None:
         self.config = config
         self.places = Places(folders)
-        self.out = writable_folder(config.out).resolve()
+        self.out = config.out.resolve()
+        self._lock = threading.Lock()
+        self._indexes: dict[str, ClipIndex] = {}
+        for place in self.places.all("dataset"):
+            self._keep_apart(self.index(place))
+        writable_folder(self.out)
         self.keeper = Keeper(self.out / ".key", config.token)
         self.media = Media(config.cache, config.limits)
-        self._indexes: dict[str, ClipIndex] = {}
         self.links = Links(self.out)
         self._ballots: dict[str, tuple[int, Ballot]] = {}
         self.jobs = Jobs(self.out / "jobs")
         self.maker = Maker(self.jobs)
         self.uploads = Uploads(self.out / "uploads", config.limits)
         self._curves: dict[str, Curves] = {}
-        self._lock = threading.Lock()
-        for place in self.places.all("dataset"):
-            self._keep_apart(self.index(place))
 
     def begin(self) -> None:
         """Go on with what was not finished, and load beforehand what takes long to import."""

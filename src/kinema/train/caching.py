@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from kinema.checkpoint import write_json
 from kinema.dataset.latents import StoredEncodings, caption_key, embeddings_folder, latents_folder
 from kinema.dataset.loader import Batch
-from kinema.dataset.packs import Packs, PackWriter, lossless
+from kinema.dataset.packs import Packs, PackWriter, holding, lossless
 from kinema.encoders.embedded import WordTextEncoder
 from kinema.encoders.identity import encoder_hash
 from kinema.encoders.protocols import (
@@ -25,7 +26,6 @@ from kinema.encoders.protocols import (
     training_latents,
 )
 from kinema.errors import ConfigError
-from kinema.nn import STDiT2Config
 from kinema.train.config import CacheConfig, TrainConfig
 from kinema.train.stages import stages
 
@@ -47,6 +47,11 @@ class Caches:
     ) -> tuple[Float[Tensor, "b c t h w"], Batch]:
         """The batch's clean latents, and the batch with its text where that is kept."""
         return self._clean(autoencoder, batch), self._with_text(text_encoder, batch)
+
+    def held(self) -> AbstractContextManager[None]:
+        """While training: nobody removes what it reads."""
+        packs = (self.stored.latents, self.stored.embeddings)
+        return holding(*(one.folder for one in packs if one is not None))
 
     def flush(self) -> None:
         """Write what waits, and see what is there."""
@@ -142,10 +147,8 @@ def check_cacheable(config: TrainConfig, autoencoder: Autoencoder, text_encoder:
         )
     if not config.cache.latents:
         return
-    if not isinstance(config.network, STDiT2Config):
-        raise ConfigError(
-            "cache.latents: this network looks at pixels besides latents; leave cache.latents off"
-        )
+    if config.task != "text-to-video":
+        raise ConfigError("cache.latents: this task looks at pixels besides latents; leave it off")
     if isinstance(autoencoder, Variational) and not isinstance(autoencoder, Distributed):
         raise ConfigError("cache.latents: this autoencoder does not tell its distribution; leave it off")
     if any(stage.config.data.windows == 0 for stage in stages(config)):

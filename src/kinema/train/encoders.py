@@ -62,6 +62,15 @@ def run_encoders(
     return RunEncoders(_autoencoder(config, dataset, folder, fresh), text, image)
 
 
+def fresh_encoders(config: TrainConfig, dataset: Path, started: Model | None) -> RunEncoders:
+    """What a run of text to video on this dataset would begin with; nothing is written."""
+    if started is not None:
+        return RunEncoders(started.autoencoder, started.text_encoder)
+    return RunEncoders(
+        _autoencoder(config, dataset, None, fresh=True), _text_encoder(config, dataset, None, fresh=True)
+    )
+
+
 def with_encoders(config: TrainConfig, encoders: RunEncoders, started: Model | None) -> TrainConfig:
     """The config with everything that follows from the encoders, the preset, or the model started from."""
     _check_task(config, encoders, started)
@@ -166,39 +175,54 @@ def choose_trained(trained: nn.ModuleDict, trains: Literal["all", "time-embeddin
             parameter.requires_grad_(adapting(name))
 
 
-def _autoencoder(config: TrainConfig, dataset: Path, folder: Path, fresh: bool) -> Autoencoder:
+def _autoencoder(config: TrainConfig, dataset: Path, folder: Path | None, fresh: bool) -> Autoencoder:
+    """Made and written to the folder, if there is one, or read from it."""
     asked = config.autoencoder
     if isinstance(asked, TemporalAutoencoderConfig):
         return PublishedTemporalAutoencoder(asked)
     if not isinstance(asked, PatchPCAConfig):
         return open_pretrained(asked)
-    if not fresh:
+    if folder is not None and not fresh:
         found = load_autoencoder(folder / _VAE)
         own = found.config if isinstance(found, PatchPCA) else None
         _same(folder, "autoencoder", own, asked)
         return found
-    batches = iterate_batches(dataset, stages(config)[0].config.data)
-    made = fit_patch_pca(asked, (batch.video for batch in islice(batches, config.fit_batches)))
-    save_autoencoder(folder / _VAE, made)
+    made = _fitted(config, asked, dataset)
+    if folder is not None:
+        save_autoencoder(folder / _VAE, made)
     return made
 
 
-def _text_encoder(config: TrainConfig, dataset: Path, folder: Path, fresh: bool) -> TextEncoder:
+def _fitted(config: TrainConfig, asked: PatchPCAConfig, dataset: Path) -> PatchPCA:
+    batches = iterate_batches(dataset, stages(config)[0].config.data)
+    try:
+        return fit_patch_pca(asked, (batch.video for batch in islice(batches, config.fit_batches)))
+    finally:
+        batches.close()
+
+
+def _text_encoder(config: TrainConfig, dataset: Path, folder: Path | None, fresh: bool) -> TextEncoder:
+    """Made and written to the folder, if there is one, or read from it."""
     asked = config.text_encoder
     if isinstance(asked, T5Config):
         return T5TextEncoder(asked)
     if isinstance(asked, ClipTextConfig):
         return ClipTextEncoder(asked)
-    if not fresh:
+    if folder is not None and not fresh:
         found = load_text_encoder(folder / _TEXT)
         _same(folder, "text_encoder", found.config if isinstance(found, WordTextEncoder) else None, asked)
         return found
+    made = _untrained(config, asked, dataset)
+    if folder is not None:
+        save_text_encoder(folder / _TEXT, made)
+    return made
+
+
+def _untrained(config: TrainConfig, asked: WordTextConfig, dataset: Path) -> WordTextEncoder:
     captions = [caption.text for clip in kept_clips(dataset) for caption in clip.captions]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        made = WordTextEncoder(asked, build_vocabulary(captions, asked.phrases))
-    save_text_encoder(folder / _TEXT, made)
-    return made
+        return WordTextEncoder(asked, build_vocabulary(captions, asked.phrases))
 
 
 def _taught(encoder: TextEncoder, dataset: Path, seed: int) -> TextEncoder:

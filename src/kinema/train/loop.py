@@ -48,6 +48,7 @@ def _train(  # noqa: PLR0913, PLR0917 - what train has, and its world
         _log.warning("damaged checkpoint passed over: %s", refusal)
     began, first_step = time.monotonic(), run.state.step
     with (
+        run.caches.held(),
         Reporter(run, progress) as reporter,
         stop_wish(launched=world.size > 1) as wish,
         Watchdog(out, world.rank) as watchdog,

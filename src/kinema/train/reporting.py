@@ -33,6 +33,7 @@ class Reporter(AbstractContextManager["Reporter"]):
             if run.world.main
             else None
         )
+        self._began = time.monotonic()
         self._ends: deque[float] = deque(maxlen=_WINDOW + 1)
         self._losses: deque[float] = deque(maxlen=run.config.log_every)
 
@@ -56,6 +57,7 @@ class Reporter(AbstractContextManager["Reporter"]):
         if self.log is None:
             return
         self._ends.append(time.monotonic())
+        row = row | {"elapsed_s": round(time.monotonic() - self._began, 3)}
         self._losses.append(row["loss"])
         self.log.step(state.step - 1, **row)
         self._progress.advance(note=f"loss {row['loss']:.4f}  {self._left()} left")

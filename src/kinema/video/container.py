@@ -16,6 +16,7 @@ from kinema.errors import DecodeError
 from kinema.location import FetchError, Located, open_bytes
 
 # Demuxers that read other files, or that see a picture in any text.
+_TELL_ALL = {".mp4", ".m4v", ".mov", ".mkv", ".webm"}
 _REFUSED_FORMATS = {"tty", "hls", "concat", "dash", "imf", "lavfi", "ffmetadata", "webm_dash_manifest"}
 
 
@@ -59,8 +60,9 @@ def one_line_errors(path: Located, doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def open_container(path: Located, limits: Limits) -> Iterator[InputContainer]:
-    """An open PyAV input container.
+def open_container(path: Located, limits: Limits, *, quick: bool = False) -> Iterator[InputContainer]:
+    """An open PyAV input container. `quick` decodes nothing to find out more than the container states, where
+    the container states all that reading needs.
 
     Only this file is read: the `file:` prefix keeps names such as `concat:a` or `%d.png` from being
     taken for something else, and playlist formats are refused. What is not a local file of its own
@@ -74,14 +76,16 @@ def open_container(path: Located, limits: Limits) -> Iterator[InputContainer]:
                 raise DecodeError(f"{path}: is not a file")
             if path.stat().st_size == 0:
                 raise DecodeError(f"{path}: the file is empty")
-            container = stack.enter_context(_open(path, limits, stack))
+            container = stack.enter_context(_open(path, limits, stack, quick))
         if container.format.name in _REFUSED_FORMATS:
             raise DecodeError(f"{path}: is not a video or image (it looks like {container.format.name})")
         yield container
 
 
-def _open(path: Located, limits: Limits, stack: ExitStack) -> InputContainer:
+def _open(path: Located, limits: Limits, stack: ExitStack, quick: bool) -> InputContainer:
     options = {"protocol_whitelist": "file", "max_pixels": str(limits.max_pixels)}
+    if quick and path.suffix.lower() in _TELL_ALL:
+        options["skip_frame"] = "all"  # of the decoders that look ahead while the file is opened
     try:
         if not isinstance(path, Path):
             file = stack.enter_context(open_bytes(path))

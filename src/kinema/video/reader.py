@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -25,7 +24,20 @@ from kinema.location import Located, open_bytes
 from kinema.shapes import Size
 from kinema.video.container import Limits, is_still, one_line_errors, open_container, video_stream
 from kinema.video.orientation import exif_orientation, upright
-from kinema.video.pixels import Geometry, to_rgb, to_small
+from kinema.video.pictures import Frame, Picture, SourceInfo, decode_count
+from kinema.video.pixels import Geometry
+
+__all__ = [
+    "Frame",
+    "Picture",
+    "Reader",
+    "SourceInfo",
+    "decode",
+    "decode_count",
+    "open_source",
+    "probe",
+    "read_frames",
+]
 
 _EXIF_BYTES = 1 << 18
 _READ_ON_S = 3.0  # a wanted frame that lies within this is decoded up to, a later one is sought
@@ -33,65 +45,6 @@ _JUMP_IN_S = 0.25  # the first wanted frame is sought sooner: on the way to it, 
 _HORIZON_S = 10.0
 _MOST_PACKETS = 2000
 _UNSEEKABLE = {"gif", "apng"}  # a frame is drawn over the earlier ones
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceInfo:
-    """What the container states. `frames` and `duration_s` are 0 where only decoding can tell."""
-
-    path: Located
-    width: int
-    height: int
-    fps: float
-    frames: int
-    duration_s: float
-    codec: str
-    rotation: int
-    is_image: bool
-    start_s: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Frame:
-    """Displayed from `pts_s` (seconds from the first frame) on; `index` counts frames in order."""
-
-    pts_s: float
-    index: int
-    pixels: UInt8[np.ndarray, "h w 3"]
-
-
-@dataclass
-class DecodeCount:
-    """How often a source was opened for decoding in this process; proves that curation decodes once."""
-
-    opened: int = 0
-
-
-decode_count = DecodeCount()
-
-
-class Picture:
-    """A decoded frame whose pixels are converted only when asked for, at any number of sizes."""
-
-    def __init__(
-        self, raw: VideoFrame, pts_s: float, duration_s: float, index: int, geometry: Geometry
-    ) -> None:
-        self.raw = raw
-        self.pts_s = pts_s
-        self.duration_s = duration_s
-        self.index = index
-        self._geometry = geometry
-        self._small: dict[tuple[Size, bool], UInt8[np.ndarray, "h w c"]] = {}
-
-    def small(self, size: Size, *, grey: bool = False) -> UInt8[np.ndarray, "h w c"]:
-        """Upright pixels much smaller than the source; c is 1 when grey. Converted once for all who ask."""
-        if (size, grey) not in self._small:
-            self._small[size, grey] = to_small(self.raw, self._geometry, size, grey=grey)
-        return self._small[size, grey]
-
-    def rgb(self, size: Size | None = None, interpolation: str = "AREA") -> UInt8[np.ndarray, "h w 3"]:
-        """Upright RGB at `size`; at the displayed size when None."""
-        return to_rgb(self.raw, self._geometry, size, interpolation)
 
 
 class Reader:
@@ -110,7 +63,9 @@ class Reader:
         self._tick_s = float(self._stream.time_base or 0)
         self._still = is_still(container, path)
         self._fps = float(self._stream.average_rate or self._stream.guessed_rate or 0)
-        self._raw = self._decode()
+        self._packets: Iterator[Packet[Any]] = container.demux(self._stream)
+        self._fed_ticks = -math.inf
+        self._raw = self._decode(self._packets)
         self._first = self._first_raw()
         self._origin_s = self._raw_time(self._first) or 0.0
         self._geometry = self._upright_geometry()
@@ -155,12 +110,23 @@ class Reader:
         with one_line_errors(self.path, f"seeking to {time_s:.3f} s"):
             target = round((max(time_s, 0.0) + self._origin_s) / self._tick_s)
             self._container.seek(target, stream=self._stream, backward=True)
+        self._packets = self._container.demux(self._stream)
         self._raw = self._decode_towards(wanted_s)
         return self._from_key_frame()
 
+    def hurry(self, time_s: float, wanted_s: Sequence[float]) -> bool:
+        """Go on to `time_s`, leaving out pictures as `restart` does, if a seek would go back."""
+        target = round((max(time_s, 0.0) + self._origin_s) / self._tick_s)
+        entries = self._stream.index_entries
+        key = entries.search_timestamp(target) if len(entries) else -1
+        if key < 0 or entries[key].timestamp > self._fed_ticks:
+            return False
+        self._raw = self._decode_towards(wanted_s)
+        return True
+
     def _decode_towards(self, wanted_s: Sequence[float]) -> Iterator[VideoFrame]:
         """Packets are read ahead, undecoded, until it is known what is on display at the wanted times."""
-        packets = self._container.demux(self._stream)
+        packets = self._packets
         ticks = [(time_s + self._origin_s) / self._tick_s for time_s in wanted_s]
         ahead: list[Packet[Any]] = []
         for packet in packets:
@@ -175,7 +141,7 @@ class Reader:
         for packet in chain(ahead, packets):
             spare = packet.pts is not None and packet.pts < last and packet.pts not in needed
             context.skip_frame = "NONREF" if spare else "DEFAULT"
-            yield from packet.decode()
+            yield from self._decode([packet])
 
     def _from_key_frame(self) -> Iterator[Picture]:
         key_s: float | None = None
@@ -188,9 +154,11 @@ class Reader:
             if key_s is not None and picture.pts_s >= key_s:  # earlier ones lean on frames before the key
                 yield picture
 
-    def _decode(self) -> Iterator[VideoFrame]:
-        frames: Iterator[VideoFrame] = self._container.decode(self._stream)
-        return frames
+    def _decode(self, packets: Iterable[Packet[Any]]) -> Iterator[VideoFrame]:
+        for packet in packets:
+            if packet.dts is not None:
+                self._fed_ticks = packet.dts
+            yield from packet.decode()
 
     def _first_raw(self) -> VideoFrame:
         with one_line_errors(self.path, "no frame can be decoded"):
@@ -240,7 +208,7 @@ class Reader:
 
     def _upright_geometry(self) -> Geometry:
         mirror, turns = False, round(self._first.rotation / 90) % 4
-        aspect = self._stream.sample_aspect_ratio
+        aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
         if self._still:
             with open_bytes(self.path) as file:
                 orientation = exif_orientation(file.read(_EXIF_BYTES))
@@ -285,7 +253,9 @@ class _Cursor:
         read_on_s = _JUMP_IN_S if self._fresh else _READ_ON_S
         self._fresh = False
         if self._reader.seekable and time_s > self._position_s() + read_on_s:
-            self._seek(limit_s)
+            wanted = self._wanted(limit_s)
+            if not self._reader.hurry(limit_s, wanted):
+                self._seek(limit_s, wanted)
         while not self._settled(time_s, limit_s):
             self._step(limit_s)
         return self._shown
@@ -309,11 +279,14 @@ class _Cursor:
         else:
             self._ahead = following
 
-    def _seek(self, limit_s: float) -> None:
-        """Begin at a key frame that is not after the time; step back further until one is."""
+    def _wanted(self, limit_s: float) -> list[float]:
+        """The time, and those that follow soon."""
         tolerance_s = self._reader.tolerance_s
         later = [t + tolerance_s for t in self._times_s if limit_s < t + tolerance_s < limit_s + _HORIZON_S]
-        wanted = [limit_s, *later]
+        return [limit_s, *later]
+
+    def _seek(self, limit_s: float, wanted: Sequence[float]) -> None:
+        """Begin at a key frame that is not after the time; step back further until one is."""
         back_s = 0.0
         while True:
             target_s = limit_s - back_s
@@ -328,11 +301,15 @@ class _Cursor:
 
 
 @contextmanager
-def open_source(path: Located, *, limits: Limits | None = None, threads: int = 0) -> Iterator[Reader]:
-    """A `Reader` on a video or image; `threads` 0 lets the decoder choose. Raises `DecodeError`."""
+def open_source(
+    path: Located, *, limits: Limits | None = None, threads: int = 0, quick: bool = False
+) -> Iterator[Reader]:
+    """A `Reader` on a video or image; `threads` 0 lets the decoder choose, `quick` opens in a tenth of the
+    time and may know less of the source. Raises `DecodeError`.
+    """
     limits = limits or Limits()
     decode_count.opened += 1
-    with open_container(path, limits) as container:
+    with open_container(path, limits, quick=quick) as container:
         with one_line_errors(path, "cannot be decoded"):
             reader = Reader(path, container, limits, threads)
         yield reader
@@ -376,7 +353,7 @@ def read_frames(
     if not times or not all(value >= 0 for value in times):
         raise ValueError(f"times_s must hold at least one time, none negative, got {times_s}")
     order = sorted(set(times))
-    with open_source(path, limits=limits, threads=threads) as reader:
+    with open_source(path, limits=limits, threads=threads, quick=True) as reader:
         by_time: dict[float, UInt8[np.ndarray, "h w 3"]] = {}
         shown, pixels = None, None
         for time_s, picture in zip(order, reader.pictures_at(order), strict=True):

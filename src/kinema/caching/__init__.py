@@ -1,0 +1,1 @@
+"""Latents and embeddings made ahead of training, by many processes or machines."""

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+import pytest
+
+from kinema.bench.train import run
+
+
+@pytest.mark.slow
+def test_the_figures_are_whole() -> None:
+    figures = {figure["name"]: figure for figure in run(steps=6, long_steps=0, gigabytes=0.01)["figures"]}
+    assert figures["two processes over one"]["value"] > 0
+    assert figures["resume from a checkpoint of 0.01 GB"]["met"]
+    assert len(figures) == 3
