@@ -14,7 +14,7 @@ from kinema.cli.commands import app
 from kinema.errors import Interrupted, OutputError
 
 COMMANDS = [
-    *("curate", "render-orbits", "filter", "report", "caption", "plan", "cache", "train"),
+    *("curate", "render-orbits", "filter", "report", "caption", "plan", "cache", "train", "orbit"),
     *("generate", "animate", "average", "demo", "evaluate", "arena", "convert", "bench", "export", "import"),
     *("compare", "features", "ablate"),
     *("extend", "connect", "edit", "interpolate", "studio"),

@@ -109,7 +109,7 @@ def test_image_to_video_goes_on_from_text_to_video(
 ) -> None:
     """The new input channels and conditions begin at zero: at first it makes what it made."""
     train(replace(small_unet_run, steps=2, save_every=2), squares, tmp_path / "base")
-    conditions = (*image_to_video_conditions(), Condition(name="elevation", width=32, angle=True))
+    conditions = (*image_to_video_conditions(), Condition(name="lens", width=32, angle=True))
     config = replace(
         i2v_run,
         start_from=tmp_path / "base",

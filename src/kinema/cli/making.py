@@ -98,6 +98,28 @@ def animate(
     return _run(model, _config(prompt, length, sampling, image=image), out, json=json)
 
 
+@app.command(help_epilogue="Example: kinema orbit chair.png --model orbits --elevation 10 --out chair.mp4")
+def orbit(
+    image: Annotated[Path, Parameter(help="A picture of one object.")],
+    /,
+    *,
+    model: Model,
+    out: Target,
+    elevation: Annotated[
+        float | None, Parameter(help="Degrees from which the picture looks down on it, -5 to 30.")
+    ] = None,
+    sampling: Flags = None,
+    json: Json = False,
+) -> int:
+    """Go once around what a picture shows, with a model that was trained on orbits."""
+    flags = sampling or Sampling()
+    # The picture is the first frame and the last one's neighbour: guidance is strongest opposite of it.
+    flags = replace(flags, guidance_shape=flags.guidance_shape or "triangle")
+    if flags.guidance_first is None:
+        flags = replace(flags, guidance_first=1.0)
+    return _run(model, _config("", None, flags, image=image, elevation=elevation), out, json=json)
+
+
 @app.command(
     help_epilogue='Example: kinema extend walk.mp4 --model run --prompt "a man walks" --out longer.mp4'
 )
@@ -208,11 +230,12 @@ def _config(
     *,
     image: Path | None = None,
     task: Task | None = None,
+    elevation: float | None = None,
 ) -> GenerateConfig:
     from kinema.config import load_config
     from kinema.generate.pipeline import GenerateConfig
 
-    flags = {"prompt": prompt, "image": image, **_flags(length, sampling)}
+    flags = {"prompt": prompt, "image": image, "elevation": elevation, **_flags(length, sampling)}
     config = load_config(GenerateConfig, flags=flags)
     return config if task is None else replace(config, task=task)
 

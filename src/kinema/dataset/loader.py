@@ -30,7 +30,7 @@ from kinema.shapes import Bucket, Size
 from kinema.video.reader import read_frames
 from kinema.video.transforms import cover, resize_crop, to_video
 
-_SCORES = ("motion_score", "elevation")
+_SCORES = ("motion_score", "elevation", "azimuth", "duration_s")
 """What networks may be told of a clip."""
 
 

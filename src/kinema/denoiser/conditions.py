@@ -27,8 +27,8 @@ from kinema.nn import (
 )
 
 Told = Conditioning | VideoConditioning
-Facts = Mapping[str, Float[Tensor, " b"]]
-"""Numbers by name, a row each: fps, motion, augmentation, elevation…"""
+Facts = Mapping[str, Float[Tensor, " b"] | Float[Tensor, "b t"]]
+"""Numbers by name, of each row or frame: fps, motion, augmentation, elevation, azimuth (in radians)…"""
 
 Predict = Callable[[Tensor, Float[Tensor, "b t"], Bool[Tensor, "b t"] | None], Tensor]
 """`predict(latents, timestep, denoise_mask)`: a network with everything else inside."""
@@ -109,9 +109,17 @@ def _video_conditioning(
     ]
     return VideoConditioning(
         tokens=tokens,
-        values=torch.stack(columns, dim=1) if columns else ones[:, None][:, :0],
+        values=_beside_each_other(columns) if columns else ones[:, None][:, :0],
         image_only=ones.bool() if shape.frames == 1 else None,
     )
+
+
+def _beside_each_other(columns: list[Tensor]) -> Float[Tensor, "b n"] | Float[Tensor, "b t n"]:
+    """`b` or `b t` each; per frame as soon as one of them is."""
+    frames = max((column.shape[1] for column in columns if column.ndim == 2), default=0)
+    if frames:
+        columns = [c if c.ndim == 2 else c[:, None].expand(-1, frames) for c in columns]
+    return torch.stack(columns, dim=-1)
 
 
 def unconditional(

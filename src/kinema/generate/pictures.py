@@ -125,3 +125,12 @@ def noise_on_pictures(model: Model, asked: float | None) -> float:
 def _image_encoder(model: Model) -> ImageEncoder:
     assert model.image_encoder is not None
     return model.image_encoder
+
+
+def known_elevation(elevation: float | None, model: Model) -> float | None:
+    """The asked one, if the network was taught what that is."""
+    network = model.network
+    conditions = network.config.conditions if isinstance(network, VideoUNet) else ()
+    if elevation is not None and "elevation" not in {condition.name for condition in conditions}:
+        raise ConfigError("this model was not taught elevations; leave out --elevation")
+    return elevation

@@ -26,7 +26,7 @@ from kinema.errors import ConfigError
 from kinema.files import file_sha256, writable_folder
 from kinema.generate.conditioning import frames_in
 from kinema.generate.mask_strategy import prompt_schedule
-from kinema.generate.pictures import check_task, noise_on_pictures
+from kinema.generate.pictures import check_task, known_elevation, noise_on_pictures
 from kinema.generate.tasks import Animate, FromText, Interpolate, Plan, Request, Task, files_of, plan_of
 from kinema.generate.windows import Film, Settings, latents_hash, sample_windows
 from kinema.lora import merge_loras
@@ -57,8 +57,9 @@ class GenerateConfig:
     those of one segment; each of the `segments` begins with the last `overlap` frames of the one before.
     The prompt may change from segment to segment: `|0|a cat|2|a dog`. `schedule` says where a sampler other
     than the ancestral one has its steps. `guidance_first` is the scale of the first frame, which grows to
-    `guidance_scale` ("linear": in the last frame; "triangle": in the middle). `motion` is told to networks
-    that know it, from 0 to 255; `augmentation` is the noise on a picture that is shown to the network.
+    `guidance_scale` ("linear": in the last frame; "triangle": in the middle). `elevation` (degrees) is for
+    models of orbits. `motion` is told to networks that know it, from 0 to 255; `augmentation` is the noise on
+    a picture that is shown to the network.
     Each `lora` is `PATH` or `PATH:weight`.
     """
 
@@ -76,6 +77,7 @@ class GenerateConfig:
     guidance_first: float | None = None
     guidance_shape: GuidanceShape | None = None
     motion: float | None = None
+    elevation: float | None = None
     augmentation: float | None = None
     seed: int = 0
     segments: int = 1
@@ -87,6 +89,8 @@ class GenerateConfig:
     def __post_init__(self) -> None:
         if not self.prompt.strip() and self.image is None and self.task is None:
             raise ConfigError(_NO_PROMPT)
+        if self.elevation is not None and not -90 <= self.elevation <= 90:
+            raise ConfigError(f"elevation is from -90 to 90 degrees, got {self.elevation:g}")
         if self.motion is not None and not 0 <= self.motion <= MOST_MOTION:
             raise ConfigError(f"motion is from 0 (still) to {MOST_MOTION:g}, got {self.motion:g}")
         for name in ("frames", "height", "width", "fps", "steps", "segments", "overlap"):
@@ -226,6 +230,7 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
         "guidance_scale": settings.guidance.scale,
         **({} if settings.guidance.first is None else {"guidance_first": settings.guidance.first}),
         **({} if settings.motion is None else {"motion": settings.motion}),
+        **({} if settings.elevation is None else {"elevation": settings.elevation}),
         "seed": config.seed,
         "ema": config.ema,
         "request": request_record(config),
@@ -345,6 +350,7 @@ def _settings(config: GenerateConfig, model: Model) -> Settings:
             shape=config.guidance_shape or "linear",
         ),
         motion=config.motion,
+        elevation=known_elevation(config.elevation, model),
         augmentation=noise_on_pictures(model, config.augmentation),
     )
 

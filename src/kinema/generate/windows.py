@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ class Settings:
     sampler: Sampler | None = None
     schedule: Schedule = "respaced"
     motion: float | None = None
+    elevation: float | None = None
     augmentation: float = 0.0
 
     @property
@@ -48,9 +50,15 @@ class Settings:
         """Calls of the network for a window."""
         return 2 * self.steps - 1 if self.sampler == "heun" else self.steps
 
-    def facts(self, rows: int) -> dict[str, Tensor]:
-        """What every row is told besides its shape."""
-        return {} if self.motion is None else {"motion": torch.full((rows,), self.motion)}
+    def facts(self, rows: int, frames: int) -> dict[str, Tensor]:
+        """What every row is told besides its shape. A network that knows azimuths goes once around."""
+        around = 2 * torch.pi * torch.arange(frames) / frames
+        told = {"azimuth": around.expand(rows, -1)}
+        if self.motion is not None:
+            told["motion"] = torch.full((rows,), self.motion)
+        if self.elevation is not None:
+            told["elevation"] = torch.full((rows,), math.radians(self.elevation))
+        return told
 
     def shape(self, frames: int) -> VideoShape:
         """A window in pixels."""
@@ -127,7 +135,7 @@ def sample_batch(
         generator=[row.generator for row in rows],
         given=given,
         beside=beside_together([row.beside for row in rows]),
-        facts=settings.facts(len(rows)),
+        facts=settings.facts(len(rows), shape.frames),
         on_step=on_step,
     )
 
@@ -157,7 +165,7 @@ def sample_between(  # noqa: PLR0913, PLR0917 - as many things decide it
             guidance_scale=settings.guidance,
             generator=[generator] * len(places),
             beside=beside,
-            facts=settings.facts(len(places)),
+            facts=settings.facts(len(places), model.sampling.frames),
             on_step=on_step,
         )
         rows.append(made)

@@ -42,7 +42,6 @@ def launch(arguments: Sequence[str], processes: int, out: Path) -> None:
     # What the launcher says of a failed process is said again here, in a line.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    os.environ[LAUNCHED] = "1"
     kills = oom_kills()
     with tempfile.TemporaryDirectory(prefix="kinema-launch-") as logs:
         config = LaunchConfig(
@@ -58,6 +57,7 @@ def launch(arguments: Sequence[str], processes: int, out: Path) -> None:
             signals_to_handle="SIGTERM,SIGINT",
             shutdown_timeout=_GRACE_S,
         )
+        os.environ[LAUNCHED] = "1"
         try:
             elastic_launch(config, sys.executable)("-m", "kinema", *arguments)
         except SignalException as stop:
@@ -66,10 +66,13 @@ def launch(arguments: Sequence[str], processes: int, out: Path) -> None:
             ) from None
         except ChildFailedError as failed:
             rank, failure = _root(failed)
-            message = _message(failure.error_file_data)
+            # A killed process left no word; the launcher then has a placeholder.
+            message = _message(failure.error_file_data) if failure.exitcode > 0 else ""
             if failure.exitcode == _STOPPED:
                 raise Interrupted(message or f"stopped; go on with --resume --out {out}") from None
             raise _died(out, rank, failure.exitcode, message, oom=oom_kills() > kills) from None
+        finally:
+            del os.environ[LAUNCHED]
 
 
 def _root(failed: ChildFailedError) -> tuple[int, ProcessFailure]:

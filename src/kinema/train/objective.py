@@ -116,7 +116,7 @@ class Objective:
         )
         return conditioning, beside.base
 
-    def _scores(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+    def _scores(self, batch: Batch) -> dict[str, Tensor]:
         """What was measured of the clips, as the network is told it."""
         found = dict[str, Tensor]()
         motion, elevation = (batch.scores.get(name) for name in ("motion_score", "elevation"))
@@ -124,6 +124,7 @@ class Objective:
             found["motion"] = self.motion.told(motion)
         if elevation is not None and bool(elevation.isfinite().all()):
             found["elevation"] = elevation.deg2rad()
+            found["azimuth"] = _azimuth(batch)
         return found
 
     def _noised(self, clean: Float[Tensor, "b c t h w"], draws: Draws) -> NoisedLatents:
@@ -131,6 +132,13 @@ class Objective:
             full = full_tables(self.process, clean.device)
             return add_noise_published(full, clean, draws.noise, draws.index, draws.denoise_mask)
         return add_noise(self.process, clean, draws.noise, draws.index, draws.denoise_mask)
+
+
+def _azimuth(batch: Batch) -> Float[Tensor, "b t"]:
+    """Radians from each clip's first frame: the whole clip is once around."""
+    frame = torch.arange(batch.bucket.frames, device=batch.fps.device)
+    turn: Tensor = 2 * torch.pi * frame / (batch.fps * batch.scores["duration_s"])[:, None]
+    return turn
 
 
 def objective_of(model: Model, config: TrainConfig) -> Objective:

@@ -145,6 +145,7 @@ def prepare(config: TrainConfig, dataset: Path, folder: Path, resume: bool, worl
     checkpoints = Checkpoints(
         folder / CHECKPOINTS, world, keep=config.keep_checkpoints, keep_every=config.keep_every
     )
+    _check_angles(model.network, dataset)
     state, refused = _state(config, model, started, folder, world)
     if world.main:
         write_json(folder / "plan.json", _plan_record(config, plans))
@@ -194,6 +195,19 @@ def _state(
         state.carry_on(earlier)
         return state, earlier.refused
     return state, ()
+
+
+def _check_angles(network: Network, dataset: Path) -> None:
+    """A network that is told angles must not be told 0 of clips that have none."""
+    conditions = network.config.conditions if isinstance(network, VideoUNet) else ()
+    if not {"elevation", "azimuth"} & {condition.name for condition in conditions}:
+        return
+    for clip in kept_clips(dataset):
+        if clip.elevation is None or clip.azimuth is None:
+            raise ConfigError(
+                f"network.conditions has camera angles, but clip {clip.clip_id} has none; "
+                "leave them out for footage, or make orbits with: kinema render-orbits"
+            )
 
 
 def _parts(config: TrainConfig, model: Model, world: World) -> dict[str, nn.Module]:
