@@ -115,6 +115,17 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+_MEASURED = {"mfu", "memory_mb"}
+
+
+def learned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without times, rates and memory: the same for each run of the same steps."""
+    return [
+        {name: value for name, value in row.items() if not name.endswith("_s") and name not in _MEASURED}
+        for row in rows
+    ]
+
+
 def _keep_rows_before(metrics: Path, start_step: int) -> None:
     kept = [row for row in read_metrics(metrics.parent) if row["step"] < start_step]
     with atomic_path(metrics) as temporary:

@@ -12,7 +12,7 @@ import torch
 
 from kinema.errors import CheckpointError, Interrupted, OutputError, TrainingError
 from kinema.model import load_model
-from kinema.runlog import read_metrics
+from kinema.runlog import learned, read_metrics
 from kinema.train.checkpoints import checkpoint_folders, latest_checkpoint
 from kinema.train.config import PreviewConfig, TrainConfig
 from kinema.train.loop import train
@@ -24,9 +24,7 @@ def remembered(run: Path) -> dict[str, Any]:
     """Everything that a run is, but for wall times."""
     checkpoint = latest_checkpoint(run / "checkpoints")
     assert checkpoint is not None
-    rows = [
-        {name: value for name, value in row.items() if not name.endswith("_s")} for row in read_metrics(run)
-    ]
+    rows = learned(read_metrics(run))
     return {"groups": checkpoint.groups, "state": checkpoint.state, "rows": rows, "step": checkpoint.step}
 
 

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from kinema.config import load_config
+from kinema.errors import ConfigError
 from kinema.runlog import read_metrics
 from kinema.train.checkpoints import checkpoint_folders, load_checkpoint
 from kinema.train.config import TrainConfig
 from kinema.train.loop import train
+from kinema.train.parallel import ParallelConfig
 
 
 class Asked(NamedTuple):

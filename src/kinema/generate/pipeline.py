@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 INTERVALS_A_WINDOW = 32
 """Of interpolation: what is decoded together, so that no seam shows between its frames."""
 
-_NO_PROMPT = 'the prompt is empty; say what to show, such as --prompt "a rabbit in the grass"'
+NO_PROMPT = 'the prompt is empty; say what to show, such as --prompt "a rabbit in the grass"'
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
 _VIDEOS = {".mp4"}
 
@@ -88,7 +88,7 @@ class GenerateConfig:
 
     def __post_init__(self) -> None:
         if not self.prompt.strip() and self.image is None and self.task is None:
-            raise ConfigError(_NO_PROMPT)
+            raise ConfigError(NO_PROMPT)
         if self.elevation is not None and not -90 <= self.elevation <= 90:
             raise ConfigError(f"elevation is from -90 to 90 degrees, got {self.elevation:g}")
         if self.motion is not None and not 0 <= self.motion <= MOST_MOTION:
@@ -190,7 +190,7 @@ def prepare(config: GenerateConfig, model: Model, out: Path) -> Job:
     """Decide everything that can be decided before sampling, and find what does not fit."""
     check_task(config.asked, model)
     if not config.prompt.strip() and model.task == "text-to-video":
-        raise ConfigError(_NO_PROMPT)
+        raise ConfigError(NO_PROMPT)
     config = _resolved(config, model)
     frames = _frames(config, model, out)
     task = config.asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import CheckpointError, ConfigError
 from kinema.generate.conditioning import Reference, lay
 from kinema.generate.mask_strategy import prompt_schedule
-from kinema.generate.pipeline import GenerateConfig
+from kinema.generate.pipeline import NO_PROMPT, GenerateConfig
 from kinema.generate.tasks import (
     Animate,
     Connect,
@@ -45,6 +46,7 @@ class ModelFacts:
     steps: int
     guidance_scale: float
     grid: TimeGrid
+    needs_prompt: bool = True
 
     @classmethod
     def of(cls, folder: Path) -> ModelFacts:
@@ -55,7 +57,13 @@ class ModelFacts:
             factor = (
                 int(autoencoder.get("temporal_factor", 4)) if autoencoder.get("kind") == "cogvideox" else 1
             )
-            return cls(**{name: sampling[name] for name in _SAMPLING}, grid=TimeGrid(factor))
+            network = folder / "network" / "config.json"
+            kind = json.loads(network.read_text(encoding="utf-8")) if network.is_file() else {}
+            return cls(
+                **{name: sampling[name] for name in _SAMPLING},
+                grid=TimeGrid(factor),
+                needs_prompt=kind.get("task", "text-to-video") == "text-to-video",
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{folder / 'model.toml'} cannot be read: {error}") from error
 
@@ -225,6 +233,8 @@ class Timeline:
 
 def timeline(config: GenerateConfig, facts: ModelFacts) -> Timeline:
     """What the samplers will be given. Raises `ConfigError` where task and request do not go together."""
+    if facts.needs_prompt and not config.prompt.strip():
+        raise ConfigError(NO_PROMPT)
     picture = config.frames == 1 and isinstance(config.asked, FromText)
     request = Request(
         prompts=tuple(prompt_schedule(config.prompt, config.segments)),

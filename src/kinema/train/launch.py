@@ -11,7 +11,8 @@ import tempfile
 import time
 import traceback
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ LAUNCHED = "KINEMA_LAUNCHED"
 """Set in launched processes: their errors are told by the launcher."""
 
 _STOPPED = 130
+_LOST_A_PEER = ("remote worker", "closed by peer", "reset by peer")
+_PEER_FIRST_S = 3.0
 _GRACE_S = 120
 """Seconds that ranks have for finishing a step and saving when they are asked to stop."""
 
@@ -59,7 +62,8 @@ def launch(arguments: Sequence[str], processes: int, out: Path) -> None:
         )
         os.environ[LAUNCHED] = "1"
         try:
-            elastic_launch(config, sys.executable)("-m", "kinema", *arguments)
+            with _told_by_launcher():
+                elastic_launch(config, sys.executable)("-m", "kinema", *arguments)
         except SignalException as stop:
             raise Interrupted(
                 f"stopped by {signal.Signals(stop.sigval).name}; go on with --resume --out {out}"
@@ -75,6 +79,16 @@ def launch(arguments: Sequence[str], processes: int, out: Path) -> None:
             del os.environ[LAUNCHED]
 
 
+@contextmanager
+def _told_by_launcher() -> Iterator[None]:
+    """Mark the processes started meanwhile, and not this one: its own errors are to be told."""
+    os.environ[LAUNCHED] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[LAUNCHED]
+
+
 def _root(failed: ChildFailedError) -> tuple[int, ProcessFailure]:
     """The process that was killed, where one was: the others only lost it. Else the first that failed."""
     for rank, failure in failed.failures.items():
@@ -84,9 +98,14 @@ def _root(failed: ChildFailedError) -> tuple[int, ProcessFailure]:
 
 
 def tell_launcher(error: BaseException) -> None:
-    """In a launched process: leave the error where the launcher looks for it."""
+    """In a launched process: leave the error where the launcher looks for it.
+
+    One that only lost another process waits a moment, or the launcher would see it end before the other.
+    """
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
+        if any(words in f"{error}" for words in _LOST_A_PEER):
+            time.sleep(_PEER_FIRST_S)
         facts = {
             "py_callstack": "".join(traceback.format_exception(error)),
             "timestamp": str(int(time.time())),
