@@ -8,7 +8,7 @@ WORKERS ?= 2
 bin := .venv/bin/python -m
 pip := $(bin) pip --disable-pip-version-check --no-input install --quiet -c constraints.txt
 
-.PHONY: help install browser demo test test-all lint format clean
+.PHONY: world-model help install browser demo test test-all lint format clean
 
 help:
 	@echo "make demo                 footage to a trained model to generated video, in $(OUT)/report.html"
@@ -34,6 +34,19 @@ test: lint
 
 test-all: lint
 	OMP_NUM_THREADS=1 $(bin) pytest -n $(WORKERS) --dist worksteal -m "slow or not slow"
+
+# What trains the model that comes with kinema: scenes, three runs, and a packed copy in $(OUT)/model.
+world-model: .venv/installed
+	$(bin) kinema render-world --out "$(OUT)/shapes" --clips 0 --images 20000 --seed 11 --set captions=1 \
+		--set 'world.objects=[0.9,0.1,0.0]' --set 'world.grounds=["plain","gradient"]' \
+		--set 'world.extents=["medium","large"]'
+	$(bin) kinema render-world --out "$(OUT)/clips" --clips 9000 --images 6000 --seed 2
+	$(bin) kinema train world-shapes --dataset "$(OUT)/shapes" --out "$(OUT)/run-shapes"
+	$(bin) kinema train world-settle --dataset "$(OUT)/shapes" --out "$(OUT)/run-settle" \
+		--set 'start_from="$(OUT)/run-shapes"'
+	$(bin) kinema train world-video --dataset "$(OUT)/clips" --out "$(OUT)/run-video" \
+		--set 'start_from="$(OUT)/run-settle"'
+	$(bin) kinema pack "$(OUT)/run-video" --out "$(OUT)/model" --phrases world
 
 lint: .venv/installed
 	$(bin) ruff check src tests

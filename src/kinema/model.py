@@ -6,6 +6,7 @@ import hashlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from kinema.diffusion.guidance import GuidanceShape
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.processes import Process
 from kinema.diffusion.rectified_flow import RectifiedFlowConfig
+from kinema.encoders.embedded import WordTextEncoder
 from kinema.encoders.folder import (
     open_autoencoder,
     open_image_encoder,
@@ -38,7 +40,7 @@ from kinema.encoders.folder import (
     store_text_encoder,
 )
 from kinema.encoders.protocols import Autoencoder, ImageEncoder, TextEncoder
-from kinema.errors import CheckpointError
+from kinema.errors import CheckpointError, OutputError
 from kinema.files import write_text
 from kinema.motion import MotionMap
 from kinema.nn import (
@@ -194,6 +196,31 @@ def load_model(folder: Path, *, ema: bool = True) -> Model:
     for part in model.parts:
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(False)
+    return model
+
+
+def embedded_model() -> Path:
+    """The folder of the model that comes with kinema: a small rendered world (docs/model-card.md)."""
+    return Path(str(files("kinema") / "models" / "world"))
+
+
+def pack_model(folder: Path, target: Path, phrases: Mapping[str, str] | None = None) -> Model:
+    """Write a small copy to hand on: the averaged weights alone, in half precision where they are large.
+
+    `phrases` are other words that its text encoder is to know (see `WordTextConfig`). Raises `OutputError`
+    when `target` is in use.
+    """
+    if target.is_dir() and any(target.iterdir()):
+        raise OutputError(f"{target} is not empty; name another folder")
+    model = load_model(folder)
+    if phrases and not isinstance(model.text_encoder, WordTextEncoder):
+        raise CheckpointError(f"{folder}: phrases are for word-level text encoders; leave them out")
+    if phrases and isinstance(model.text_encoder, WordTextEncoder):
+        model.text_encoder.learn_phrases(phrases)
+    for part in (model.network, model.text_encoder):
+        if isinstance(part, nn.Module):
+            part.half()
+    save_model(target, model)
     return model
 
 

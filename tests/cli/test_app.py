@@ -18,6 +18,8 @@ COMMANDS = [
     *("generate", "animate", "average", "demo", "evaluate", "arena", "convert", "bench", "export", "import"),
     *("compare", "features", "ablate"),
     *("extend", "connect", "edit", "interpolate", "studio"),
+    "pack",
+    "render-world",
 ]
 HEAVY = ["torch", "av", "cv2", "pyarrow", "pydantic", "numpy", "duckdb", "transformers"]
 

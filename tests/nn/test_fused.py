@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kinema.nn import fused
 from kinema.nn.attention import CrossAttention, SelfAttention
-from kinema.nn.layers import RotaryEmbedding
+from kinema.nn.layers import RotaryEmbedding, place_angles
 from kinema.nn.stdit2 import add_gated, modulate
 
 FRAMES, PLACES, WIDTH, HEADS = 5, 70, 24, 3
@@ -54,6 +54,15 @@ def test_self_attention(along_time, qk_norm, rope_first, in_cache, monkeypatch):
     angles = RotaryEmbedding(WIDTH // HEADS)(FRAMES) if along_time else None
     inputs = [normal(2, FRAMES, PLACES, WIDTH), *module.parameters()]
     for fast, plain in both(lambda tokens, *_: module(tokens, angles), inputs, monkeypatch):
+        torch.testing.assert_close(fast, plain, rtol=1e-3, atol=2e-3)
+
+
+def test_self_attention_turned_by_places(monkeypatch):
+    torch.manual_seed(0)
+    module = SelfAttention(WIDTH, HEADS, qk_norm=True, rope_first=False)
+    places = place_angles(PLACES, 1, WIDTH // HEADS, torch.device("cpu"))
+    inputs = [normal(2, FRAMES, PLACES, WIDTH), *module.parameters()]
+    for fast, plain in both(lambda tokens, *_: module(tokens, None, places), inputs, monkeypatch):
         torch.testing.assert_close(fast, plain, rtol=1e-3, atol=2e-3)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,10 @@ from kinema.dataset.plan import make_plan
 from kinema.dataset.presets import STAGES
 from kinema.diffusion.masking import MaskConfig
 from kinema.encoders.autoencoder_kl import CausalAutoencoderConfig, FrameAutoencoderConfig
+from kinema.encoders.embedded import WordTextEncoder
 from kinema.encoders.text import T5Config
 from kinema.errors import ConfigError, DatasetError, Interrupted
+from kinema.manifest import Caption, read_clips, write_clips
 from kinema.model import load_model
 from kinema.nn import STDiT2Config
 from kinema.runlog import learned, read_metrics
@@ -182,3 +185,24 @@ def test_training_in_compressed_time(
     five = replace(config.data, buckets=(BucketRule(resolution="32px", frames=5),))
     train(replace(config, data=five), squares, tmp_path / "run")
     assert load_model(tmp_path / "run").sampling.frames == 5
+
+
+def test_a_run_learns_the_words_that_its_captions_add(
+    squares: Path, chained: TrainConfig, tmp_path: Path
+) -> None:
+    alone = stage_config(chained, CHAIN[0], 0)
+    train(alone, squares, tmp_path / "first")
+    known = load_model(tmp_path / "first", ema=False).text_encoder
+    assert isinstance(known, WordTextEncoder)
+    told = tmp_path / "told"
+    shutil.copytree(squares, told)
+    rows = [replace(clip, captions=(Caption(text="a zebra", kind="table"),)) for clip in read_clips(squares)]
+    for part in (told / "clips").glob("*.parquet"):
+        part.unlink()
+    write_clips(told, "all", rows)
+    train(replace(alone, start_from=tmp_path / "first"), told, tmp_path / "second")
+    taught = load_model(tmp_path / "second", ema=False).text_encoder
+    assert isinstance(taught, WordTextEncoder)
+    assert taught.vocabulary[: len(known.vocabulary)] == known.vocabulary
+    assert taught.unknown_words("a zebra") == []
+    assert known.unknown_words("a zebra") == ["zebra"]

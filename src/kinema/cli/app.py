@@ -17,6 +17,7 @@ from kinema.cli import exchange as _exchange  # noqa: F401 - it adds its command
 from kinema.cli import judging as _judging  # noqa: F401 - it adds its commands to the app
 from kinema.cli import making as _making  # noqa: F401 - so does this one
 from kinema.cli import preparing as _preparing  # noqa: F401 - and this one
+from kinema.cli import rendering as _rendering  # noqa: F401 - it adds its commands to the app
 from kinema.cli import studio as _studio  # noqa: F401 - so does this one
 from kinema.cli import training as _training  # noqa: F401 - it adds its command to the app
 from kinema.cli.commands import app

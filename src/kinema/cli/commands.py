@@ -39,7 +39,13 @@ Dataset = Annotated[Path, Parameter(name="--dataset", help="A folder that kinema
 Recipe = Annotated[
     str | None, Parameter(help="A TOML file, or the name of a recipe that comes with kinema, such as demo.")
 ]
-Model = Annotated[Path, Parameter(name="--model", help="A model folder, or the folder of a training run.")]
+Model = Annotated[
+    Path | None,
+    Parameter(
+        name="--model",
+        help="A model folder, or that of a training run; the small one inside kinema when left out.",
+    ),
+]
 Prompt = Annotated[str, Parameter(name="--prompt", help="What the video shows.")]
 OptionalPrompt = Annotated[
     str, Parameter(name="--prompt", help="What the video shows; not for models that are shown pictures.")

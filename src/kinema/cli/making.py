@@ -55,7 +55,7 @@ Clip = Annotated[Path, Parameter(help="A video.")]
 @app.command(help_epilogue='Example: kinema generate --model run --prompt "a wet street" --out street.mp4')
 def generate(
     *,
-    model: Model,
+    model: Model = None,
     out: Annotated[
         Path, Parameter(name="--out", help="The file to write: .mp4, or .png for one frame; or a folder.")
     ],
@@ -87,7 +87,7 @@ def animate(
     image: Annotated[Path, Parameter(help="The picture that is the first frame.")],
     /,
     *,
-    model: Model,
+    model: Model = None,
     out: Target,
     prompt: OptionalPrompt = "",
     length: Lengths = None,
@@ -127,7 +127,7 @@ def extend(
     clip: Clip,
     /,
     *,
-    model: Model,
+    model: Model = None,
     prompt: Prompt,
     out: Target,
     backwards: Annotated[
@@ -153,7 +153,7 @@ def connect(
     end: Annotated[Path, Parameter(help="A clip or a picture to end with.")],
     /,
     *,
-    model: Model,
+    model: Model = None,
     prompt: Prompt,
     out: Target,
     keep: Keep = None,
@@ -174,7 +174,7 @@ def edit(
     clip: Clip,
     /,
     *,
-    model: Model,
+    model: Model = None,
     prompt: Prompt,
     out: Target,
     strength: Annotated[
@@ -202,7 +202,7 @@ def edit(
 )
 def interpolate(
     *sources: Annotated[Path, Parameter(help="A clip, or pictures in order.")],
-    model: Model,
+    model: Model = None,
     out: Target,
     prompt: OptionalPrompt = "",
     factor: Annotated[
@@ -240,25 +240,31 @@ def _config(
     return config if task is None else replace(config, task=task)
 
 
-def _run(model: Path, config: GenerateConfig, out: Path, *, json: bool) -> int:
+def _run(model: Path | None, config: GenerateConfig, out: Path, *, json: bool) -> int:
     from kinema.generate.pipeline import generate as run
+    from kinema.model import embedded_model
 
     with Bars() as bars:
-        summary = run(model, config, out, bars)
+        summary = run(model or embedded_model(), config, out, bars)
     show(summary, as_json=json)
     return 0
 
 
-def _generate_all(model: Path, given: Given, out: Path, flags: dict[str, object], *, json: bool) -> int:
+def _generate_all(
+    model: Path | None, given: Given, out: Path, flags: dict[str, object], *, json: bool
+) -> int:
     from kinema.generate.batch import generate_all
     from kinema.generate.prompts import read_prompts
+    from kinema.model import embedded_model
 
     if given.image or given.reference or given.mask_strategy:
         raise ConfigError("with --prompts, pictures and references are columns of a .csv file")
     assert given.prompts is not None
     lines = read_prompts(given.prompts, flags)
     with Bars() as bars:
-        summary = generate_all(model, lines, out, batch_size=given.batch_size, progress=bars)
+        summary = generate_all(
+            model or embedded_model(), lines, out, batch_size=given.batch_size, progress=bars
+        )
     show(summary, as_json=json)
     return 0
 

@@ -106,7 +106,7 @@ def losses(process: Process, output: Tensor, noised: NoisedLatents) -> dict[str,
             weights = speed.step_weights(full) if process.timesteps == "speed" else None
             return iddpm.losses(process, full, output, noised, weights)
         case RectifiedFlowConfig():
-            return rectified_flow.losses(output, noised)
+            return rectified_flow.losses(process, output, noised)
         case EDMConfig():
             return edm.losses(process, output, noised)
 
@@ -132,7 +132,7 @@ def denoised(process: Process, output: Tensor, latents: Tensor, sigma: Float[Ten
         case IDDPMConfig():
             return iddpm.denoised_from_output(process, output, latents, sigma)
         case RectifiedFlowConfig():
-            return rectified_flow.denoised_from_output(output, latents, sigma)
+            return rectified_flow.denoised_from_output(process, output, latents, sigma)
         case EDMConfig():
             return edm.denoised_from_output(process, output, latents, sigma)
 

@@ -1,7 +1,8 @@
 """Rectified flow: straight lines from noise to clean latents (Liu et al., arXiv:2209.03003).
 
-At time t in [0, 1] the latents are (1 - t) clean + t noise, and the network predicts noise - clean. Times are
-drawn logit-normally and shifted to more noise for larger videos (Esser et al., arXiv:2403.03206).
+At time t in [0, 1] the latents are (1 - t) clean + t noise, and the network predicts noise - clean, or the
+clean latents (Li and He, arXiv:2511.13720); the loss is that of the velocity in both cases. Times are drawn
+logit-normally and shifted to more noise for larger videos (Esser et al., arXiv:2403.03206).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class RectifiedFlowConfig:
     """Times are sigmoid(N(logit_mean, logit_std^2)), then shifted by the root of values / base_values.
 
     `base_values` counts the values of one latent channel (t h w) at which nothing is shifted; None never
-    shifts. The network is told t * steps.
+    shifts. The network is told t * steps. `prediction` is what its output means; below `least_time` the
+    weight of a clean prediction's error, 1 / t^2, stays what it is there.
     """
 
     kind: Literal["rectified-flow"] = "rectified-flow"
@@ -32,12 +34,16 @@ class RectifiedFlowConfig:
     logit_mean: float = 0.0
     logit_std: float = 1.0
     base_values: int | None = None
+    prediction: Literal["velocity", "clean"] = "velocity"
+    least_time: float = 0.05
 
     def __post_init__(self) -> None:
         if self.steps < 2:
             raise ValueError(f"steps must be at least 2, got {self.steps}")
         if self.logit_std <= 0:
             raise ValueError(f"logit_std must be above 0, got {self.logit_std}")
+        if not 0 < self.least_time <= 1:
+            raise ValueError(f"least_time must be in (0, 1], got {self.least_time}")
         if self.base_values is not None and self.base_values < 1:
             raise ValueError(f"base_values must be at least 1, got {self.base_values}")
 
@@ -78,9 +84,18 @@ def add_noise(
     return NoisedLatents(latents, clean, noise, time, denoise_mask)
 
 
-def losses(output: Float[Tensor, "b c t h w"], noised: NoisedLatents) -> dict[str, Float[Tensor, " b"]]:
+def losses(
+    config: RectifiedFlowConfig, output: Float[Tensor, "b c t h w"], noised: NoisedLatents
+) -> dict[str, Float[Tensor, " b"]]:
     """`mse` of the velocity, over the generated frames, which is the `loss`."""
-    mse = masked_mean((output - (noised.noise - noised.clean)).square(), noised.denoise_mask)
+    velocity = noised.noise - noised.clean
+    if config.prediction == "clean":
+        # noise - clean = (latents - clean) / t: the same error, divided by the time.
+        time = noised.index.clamp_min(config.least_time)
+        error = (output - noised.clean) / rearrange(time, "b -> b 1 1 1 1")
+    else:
+        error = output - velocity
+    mse = masked_mean(error.square(), noised.denoise_mask)
     return {"mse": mse, "loss": mse}
 
 
@@ -97,8 +112,13 @@ def network_latents(
 
 
 def denoised_from_output(
-    output: Float[Tensor, "b c t h w"], latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]
+    config: RectifiedFlowConfig,
+    output: Float[Tensor, "b c t h w"],
+    latents: Float[Tensor, "b c t h w"],
+    sigma: Float[Tensor, "b t"],
 ) -> Denoised:
     """The clean estimate at the seam; a given frame (sigma 0) is its own."""
+    if config.prediction == "clean":
+        return Denoised(torch.where(rearrange(sigma > 0, "b t -> b 1 t 1 1"), output, latents))
     time = rearrange(sigma / (1 + sigma), "b t -> b 1 t 1 1")
     return Denoised(network_latents(latents, sigma) - time * output)

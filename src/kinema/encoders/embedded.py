@@ -6,9 +6,8 @@ along with the network.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -18,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kinema.encoders.protocols import EncodedText
+from kinema.encoders.wording import reword, words
 
 PAD, UNKNOWN, START = 0, 1, 2
 _RESERVED = 3
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,13 +133,17 @@ def _patches(video: Float[Tensor, "b 3 t h w"], side: int) -> Float[Tensor, "b t
 
 @dataclass(frozen=True, kw_only=True)
 class WordTextConfig:
-    """Word embeddings with positions and `layers` transformer layers over them."""
+    """Word embeddings with positions and `layers` transformer layers over them.
+
+    `phrases` are other words for what the captions say, replaced before anything else: `{"ball": "circle"}`.
+    """
 
     kind: Literal["words"] = "words"
     width: int = 128
     layers: int = 1
     heads: int = 4
     max_tokens: int = 48
+    phrases: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.width % self.heads:
@@ -149,14 +152,9 @@ class WordTextConfig:
             raise ValueError(f"max_tokens must be at least 2, got {self.max_tokens}")
 
 
-def words(caption: str) -> list[str]:
-    """Lower-case words and numbers of a caption, in order."""
-    return _WORD.findall(caption.lower())
-
-
-def build_vocabulary(captions: Iterable[str]) -> tuple[str, ...]:
-    """Every word of the captions, sorted."""
-    return tuple(sorted({word for caption in captions for word in words(caption)}))
+def build_vocabulary(captions: Iterable[str], phrases: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Every word of the captions, sorted, with `phrases` in their place."""
+    return tuple(sorted({word for caption in captions for word in reword(words(caption), phrases or {})}))
 
 
 class WordTextEncoder(nn.Module):
@@ -198,14 +196,32 @@ class WordTextEncoder(nn.Module):
         encoded: EncodedText = self(ids)
         return encoded
 
+    def with_words(self, new: Iterable[str]) -> WordTextEncoder:
+        """One that knows more words: what it knew is as it was, the rows of new words are random."""
+        added = sorted(set(new) - set(self.vocabulary))
+        grown = WordTextEncoder(self.config, (*self.vocabulary, *added))
+        kept = self.state_dict()
+        rows = kept.pop("embedding.weight")
+        grown.load_state_dict(
+            kept | {"embedding.weight": torch.cat([rows, grown.embedding.weight[len(rows) :]])}
+        )
+        return grown
+
+    def learn_phrases(self, phrases: Mapping[str, str]) -> None:
+        """Know these other words from now on, besides those it knew."""
+        self.config = replace(self.config, phrases={**self.config.phrases, **phrases})
+
     def unknown_words(self, caption: str) -> list[str]:
         """Words outside the vocabulary and words past `max_tokens`, in order, each once."""
-        spoken = words(caption)
+        spoken = self._told(caption)
         heard = spoken[: self.max_tokens - 1]
         return list(dict.fromkeys(word for word in spoken if word not in self._ids or word not in heard))
 
+    def _told(self, caption: str) -> list[str]:
+        return reword(words(caption), self.config.phrases)
+
     def _row(self, caption: str) -> list[int]:
-        ids = [START, *(self._ids.get(word, UNKNOWN) for word in words(caption))][: self.max_tokens]
+        ids = [START, *(self._ids.get(word, UNKNOWN) for word in self._told(caption))][: self.max_tokens]
         return ids + [PAD] * (self.max_tokens - len(ids))
 
 

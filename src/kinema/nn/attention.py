@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kinema.nn import fused
-from kinema.nn.layers import RMSNorm, rotate
+from kinema.nn.layers import RMSNorm, turn_pairs
 
 Angles = fused.Angles
 KeysValues = tuple[Tensor, Tensor]
@@ -16,6 +16,8 @@ KeysValues = tuple[Tensor, Tensor]
 
 class SelfAttention(nn.Module):
     """Within each frame (`angles` None), or along time at each place (`angles` given).
+
+    Within a frame, `places` turns queries and keys by the angles of their row and column.
 
     `rope_first` is the published order: rotation, then the norm of queries and keys. Because that norm has
     a weight per channel it breaks the rotation's relative positions, so new networks norm first.
@@ -30,22 +32,36 @@ class SelfAttention(nn.Module):
         self.k_norm = RMSNorm(width // heads) if qk_norm else nn.Identity()
         self.proj = nn.Linear(width, width)
 
-    def forward(self, tokens: Float[Tensor, "b t s d"], angles: Angles | None) -> Float[Tensor, "b t s d"]:
+    def forward(
+        self, tokens: Float[Tensor, "b t s d"], angles: Angles | None, places: Angles | None = None
+    ) -> Float[Tensor, "b t s d"]:
         qkv = self.qkv(tokens)
-        mixed = (self._mix_fused if fused.applies(tokens) else self._mix)(qkv, angles)
+        mixed = (self._mix_fused if fused.applies(tokens) else self._mix)(qkv, angles, places)
         out: Tensor = self.proj(mixed)
         return out
 
-    def _mix_fused(self, qkv: Float[Tensor, "b t s n"], angles: Angles | None) -> Float[Tensor, "b t s d"]:
+    def _mix_fused(
+        self, qkv: Float[Tensor, "b t s n"], angles: Angles | None, places: Angles | None
+    ) -> Float[Tensor, "b t s d"]:
         norms = (self.q_norm, self.k_norm)
         weights = [norm.weight for norm in norms if isinstance(norm, RMSNorm)]
         pair = (weights[0], weights[1]) if weights else None
-        return fused.attention(qkv, self.heads, pair, angles, rope_first=self.rope_first)
+        along_time = angles is not None
+        return fused.attention(
+            qkv, self.heads, pair, angles or places, along_time=along_time, rope_first=self.rope_first
+        )
 
-    def _mix(self, qkv: Float[Tensor, "b t s n"], angles: Angles | None) -> Float[Tensor, "b t s d"]:
+    def _mix(
+        self, qkv: Float[Tensor, "b t s n"], angles: Angles | None, places: Angles | None
+    ) -> Float[Tensor, "b t s d"]:
         queries, keys, values = rearrange(qkv, "b t s (n h d) -> n b t s h d", n=3, h=self.heads).unbind(0)
-        queries = self._prepare(queries, self.q_norm, angles).to(values.dtype)
-        keys = self._prepare(keys, self.k_norm, angles).to(values.dtype)
+        turns: Angles | None
+        if angles is not None:
+            turns = _spread(angles, "t pairs -> t 1 1 pairs")
+        else:
+            turns = None if places is None else _spread(places, "s pairs -> s 1 pairs")
+        queries = self._prepare(queries, self.q_norm, turns).to(values.dtype)
+        keys = self._prepare(keys, self.k_norm, turns).to(values.dtype)
         attend = _attend_space if angles is None else _attend_time
         return attend(queries, keys, values)
 
@@ -53,10 +69,15 @@ class SelfAttention(nn.Module):
         if angles is None:
             prepared: Tensor = norm(values)
         elif self.rope_first:
-            prepared = norm(rotate(values, *angles))
+            prepared = norm(turn_pairs(values, *angles))
         else:
-            prepared = rotate(norm(values), *angles)
+            prepared = turn_pairs(norm(values), *angles)
         return prepared
+
+
+def _spread(angles: Angles, pattern: str) -> Angles:
+    cosines, sines = (rearrange(part, pattern) for part in angles)
+    return cosines, sines
 
 
 def _attend_space(queries: Tensor, keys: Tensor, values: Tensor) -> Float[Tensor, "b t s d"]:

@@ -175,12 +175,15 @@ def attention(
     weights: tuple[Tensor, Tensor] | None,
     angles: Angles | None,
     *,
+    along_time: bool,
     rope_first: bool,
 ) -> Float[Tensor, "b t s d"]:
-    """Self-attention within frames, or along time at each place when `angles` are given."""
+    """Self-attention along time at each place, or within frames; `angles` are of frames, or of places."""
     rotation = None if angles is None else torch.complex(*angles)
     q_weight, k_weight = weights or (None, None)
-    out: Tensor = _SelfAttention.apply(qkv, q_weight, k_weight, rotation, heads, rope_first)  # type: ignore[no-untyped-call]
+    out: Tensor = _SelfAttention.apply(  # type: ignore[no-untyped-call]
+        qkv, q_weight, k_weight, rotation, heads, along_time, rope_first
+    )
     return out
 
 
@@ -217,9 +220,10 @@ class _SelfAttention(torch.autograd.Function):
         k_weight: Tensor | None,
         rotation: Tensor | None,
         heads: int,
+        along_time: bool,
         rope_first: bool,
     ) -> Tensor:
-        ctx.heads, ctx.rope_first, along_time = heads, rope_first, rotation is not None
+        ctx.heads, ctx.along_time, ctx.rope_first = heads, along_time, rope_first
         parts = rearrange(qkv, "b t s (n h d) -> n b t s h d", n=3, h=heads)
         ways = _ways(q_weight, k_weight, parts.shape[-1], rope_first)
         out = torch.empty(parts.shape[1:], dtype=qkv.dtype)
@@ -239,7 +243,7 @@ class _SelfAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         qkv, q_weight, k_weight, rotation, out, *sums = ctx.saved_tensors
-        along_time, heads = rotation is not None, ctx.heads
+        along_time, heads = ctx.along_time, ctx.heads
         parts = rearrange(qkv, "b t s (n h d) -> n b t s h d", n=3, h=heads)
         outer, out = (part.unflatten(-1, (heads, -1)) for part in (grad, out))
         ways = _ways(q_weight, k_weight, parts.shape[-1], ctx.rope_first)
@@ -257,7 +261,7 @@ class _SelfAttention(torch.autograd.Function):
                 inner[i][where] = _frames(back, along_time, heads)
                 before = totals[i]
                 totals[i] = grad_weight if before is None or grad_weight is None else before + grad_weight
-        return grad_qkv, *totals, None, None, None
+        return grad_qkv, *totals, None, None, None, None
 
 
 def _ways(

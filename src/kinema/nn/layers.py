@@ -133,15 +133,35 @@ class RotaryEmbedding(nn.Module):
         return angles.cos(), angles.sin()
 
 
+def place_angles(
+    rows: int, columns: int, head_width: int, device: torch.device, theta: float = 100.0
+) -> tuple[Float[Tensor, "s half"], Float[Tensor, "s half"]]:
+    """Cosines and sines for a grid of patches, row by row: half of the channel pairs turn with the row, half
+    with the column.
+    """
+    steps = torch.arange(0, head_width // 4, dtype=torch.float32, device=device)
+    frequencies = theta ** -(steps / (head_width // 4))
+    down, across = (torch.arange(count, device=device)[:, None] * frequencies for count in (rows, columns))
+    angles = torch.cat([down[:, None].expand(-1, columns, -1), across.expand(rows, -1, -1)], dim=-1)
+    angles = angles.flatten(0, 1)
+    return angles.cos(), angles.sin()
+
+
 def rotate(
     values: Float[Tensor, "*n t s h d"], cosines: Float[Tensor, "t half"], sines: Float[Tensor, "t half"]
 ) -> Float[Tensor, "*n t s h d"]:
     """Turn the channel pairs (2j, 2j+1) of each frame by its angles."""
+    return turn_pairs(values, cosines[:, None, None], sines[:, None, None])
+
+
+def turn_pairs(
+    values: Float[Tensor, "*n t s h d"], cosines: Float[Tensor, "*m half"], sines: Float[Tensor, "*m half"]
+) -> Float[Tensor, "*n t s h d"]:
+    """Turn the channel pairs (2j, 2j+1) by angles of frames (`t 1 1 half`) or of places (`s 1 half`)."""
     pairs = rearrange(values.float(), "... (pair two) -> ... pair two", two=2)
-    cos, sin = cosines[:, None, None], sines[:, None, None]
     if torch.compiler.is_compiling():  # the compiler does not fuse complex numbers
         even, odd = pairs.unbind(-1)
-        turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
+        turned = torch.stack([even * cosines - odd * sines, odd * cosines + even * sines], dim=-1)
     else:  # one pass over memory instead of seven
-        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin))
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cosines, sines))
     return turned.flatten(-2).to(values.dtype)

@@ -17,11 +17,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from kinema.nn import fused
 from kinema.nn.attention import Angles, CrossAttention, KeysValues, SelfAttention
 from kinema.nn.conditioning import Conditioning
-from kinema.nn.layers import Mlp, PatchEmbed, RotaryEmbedding, ScalarEmbedder, position_embedding
+from kinema.nn.layers import (
+    Mlp,
+    PatchEmbed,
+    RotaryEmbedding,
+    ScalarEmbedder,
+    place_angles,
+    position_embedding,
+)
 from kinema.nn.sequence import SequenceGroup
+from kinema.nn.steering import add_gated, modulate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +39,12 @@ class STDiT2Config:
     `final_layer_published`: the last modulation of generated frames does not see the size of the picture,
     and given frames are modulated twice.
     `shared_position_scale`: the first element of a batch sets the scale of the positions for all.
+    `images_skip_time`: single frames leave the attention over time out, so that training on images first
+    costs less and leaves it the identity that it starts as.
+    `spatial_rope`: attention within a frame turns queries and keys by row and column, beside the positions
+    that are added to the tokens: a small network learns shapes sooner when a place is told relatively.
+    `modulate_by_caption`: the mean of the caption's words joins the timestep in what steers the blocks,
+    beside the attention to each word: it multiplies the tokens, where attention can only add to them.
     """
 
     kind: Literal["stdit2"] = "stdit2"
@@ -50,12 +63,17 @@ class STDiT2Config:
     caption_drop: float = 0.1
     final_layer_published: bool = False
     shared_position_scale: bool = False
+    images_skip_time: bool = False
+    spatial_rope: bool = False
+    modulate_by_caption: bool = False
 
     def __post_init__(self) -> None:
         if self.hidden % 12:
             raise ValueError(f"hidden must be a multiple of 12, got {self.hidden}")
         if self.hidden % self.heads or self.hidden // self.heads % 2:
             raise ValueError(f"hidden / heads must be an even number, got {self.hidden} / {self.heads}")
+        if self.spatial_rope and self.hidden // self.heads % 4:
+            raise ValueError(f"spatial_rope needs hidden / heads in fours, got {self.hidden} / {self.heads}")
         if not 0 <= self.caption_drop <= 1:
             raise ValueError(f"caption_drop must be in [0, 1], got {self.caption_drop}")
         if min(self.depth, self.in_channels, self.max_tokens, *self.patch_size) < 1:
@@ -121,24 +139,27 @@ class Block(nn.Module):
         width, heads = config.hidden, config.heads
         self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
         self.scale_shift_table_temporal = nn.Parameter(torch.randn(3, width) / width**0.5)
+        self.images_skip_time = config.images_skip_time
         self.attn = SelfAttention(width, heads, qk_norm=config.qk_norm, rope_first=config.rope_first)
         self.cross_attn = CrossAttention(width, heads)
         self.mlp = Mlp(width, int(width * config.mlp_ratio), width)
         self.attn_temp = SelfAttention(width, heads, qk_norm=config.qk_norm, rope_first=config.rope_first)
 
-    def forward(
+    def forward(  # noqa: PLR0913, PLR0917 - called with positions by gradient checkpointing
         self,
         tokens: Float[Tensor, "b t s d"],
         modulations: Modulations,
         angles: Angles,
         text: Float[Tensor, "b l d"] | KeysValues,
         word_mask: Bool[Tensor, "b 1 1 l"] | None,
+        places: Angles | None = None,
     ) -> Float[Tensor, "b t s d"]:
         keys_values = text if isinstance(text, tuple) else self.cross_attn.keys_values(text)
         space = (self.scale_shift_table + modulations.space)[:, :, None].unbind(3)
         time = (self.scale_shift_table_temporal + modulations.time)[:, :, None].unbind(3)
-        tokens = add_gated(tokens, space[2], self.attn(modulate(tokens, space[0], space[1]), None))
-        tokens = add_gated(tokens, time[2], self._along_time(modulate(tokens, time[0], time[1]), angles))
+        tokens = add_gated(tokens, space[2], self.attn(modulate(tokens, space[0], space[1]), None, places))
+        if len(angles[0]) > 1 or not self.images_skip_time:
+            tokens = add_gated(tokens, time[2], self._along_time(modulate(tokens, time[0], time[1]), angles))
         tokens = tokens + self.cross_attn(tokens, keys_values, word_mask)
         return add_gated(tokens, space[5], self.mlp(modulate(tokens, space[3], space[4])))
 
@@ -207,6 +228,8 @@ class STDiT2(nn.Module):
         self.ar_embedder = ScalarEmbedder(width // 3)
         self.fl_embedder = ScalarEmbedder(width)
         self.fps_embedder = ScalarEmbedder(width)
+        if config.modulate_by_caption:
+            self.caption_pool = nn.Linear(width, width)
         initialise(self)
 
     def forward(
@@ -227,10 +250,11 @@ class STDiT2(nn.Module):
         tokens = self.x_embedder(latents.to(self.x_embedder.proj.weight.dtype))
         tokens = tokens + self.positions(latents, conditioning)[:, None].to(tokens.dtype)
         frames, angles = tokens.shape[1], self.rope(tokens.shape[1])
+        places = self._places(latents)
         if self.sequence is not None:
             tokens, modulations = self.sequence.own(tokens), modulations.own(self.sequence)
         for block, words_or_text in zip(self._blocks(), text or repeat(words), strict=False):
-            arguments = (tokens, modulations, angles, words_or_text, word_mask)
+            arguments = (tokens, modulations, angles, words_or_text, word_mask, places)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(block, *arguments, use_reentrant=False)
             else:
@@ -267,6 +291,9 @@ class STDiT2(nn.Module):
         """Time and the facts of the clip; selected per frame here, once, instead of in every block."""
         size = self._size_embedding(conditioning)
         pace = self.fl_embedder(conditioning.frames) + self.fps_embedder(conditioning.fps)
+        if self.config.modulate_by_caption:
+            gist = self._gist(conditioning)
+            size, pace = size + gist, pace + gist
 
         def at(time: Tensor, final_size: Tensor | None) -> Modulations:
             vector = self.t_embedder(time)
@@ -287,6 +314,17 @@ class STDiT2(nn.Module):
             return Modulations(space, time, noised.final, given.final, denoise_mask)
         return Modulations(space, time, torch.where(where, noised.final, given.final))
 
+    def _gist(self, conditioning: Conditioning) -> Float[Tensor, "b d"]:
+        """The mean of the caption's words."""
+        words = self.y_embedder(conditioning.tokens)
+        if conditioning.token_mask is None:
+            mean = words.mean(1)
+        else:
+            share = conditioning.token_mask.to(words.dtype)[..., None]
+            mean = (words * share).sum(1) / share.sum(1).clamp_min(1)
+        gist: Tensor = self.caption_pool(mean)
+        return gist
+
     def _size_embedding(self, conditioning: Conditioning) -> Float[Tensor, "b d"]:
         parts = [
             self.csize_embedder(conditioning.height),
@@ -304,6 +342,13 @@ class STDiT2(nn.Module):
         scale = (conditioning.height.float() * conditioning.width.float()).sqrt() / self.config.input_sq_size
         scale = scale[:1] if self.config.shared_position_scale else scale
         return position_embedding(scale, rows, columns, self.config.hidden)
+
+    def _places(self, latents: Float[Tensor, "b c t h w"]) -> Angles | None:
+        if not self.config.spatial_rope:
+            return None
+        _, ph, pw = self.config.patch_size
+        rows, columns = -(-latents.shape[3] // ph), -(-latents.shape[4] // pw)
+        return place_angles(rows, columns, self.config.hidden // self.config.heads, latents.device)
 
     def _patch_mask(self, denoise_mask: Bool[Tensor, "b t"] | None) -> Bool[Tensor, "b n"] | None:
         """A patch that spans several frames is generated if one of them is."""
@@ -327,24 +372,6 @@ class STDiT2(nn.Module):
             pw=pw,
         )
         return whole[:, :, :frames, :height, :width]
-
-
-def modulate(
-    tokens: Float[Tensor, "b t s d"], shift: Float[Tensor, "b t 1 d"], scale: Float[Tensor, "b t 1 d"]
-) -> Float[Tensor, "b t s d"]:
-    """LayerNorm without weights, then the frame's own scale and shift."""
-    if fused.applies(tokens):
-        return fused.modulate(tokens, shift, scale)
-    return torch.addcmul(shift, F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6), 1 + scale)
-
-
-def add_gated(
-    tokens: Float[Tensor, "b t s d"], gate: Float[Tensor, "b t 1 d"], branch: Float[Tensor, "b t s d"]
-) -> Float[Tensor, "b t s d"]:
-    """A residual, weighed by the frame's own gate."""
-    if fused.applies(tokens):
-        return fused.add_gated(tokens, gate, branch)
-    return torch.addcmul(tokens, gate, branch)
 
 
 @torch.no_grad()

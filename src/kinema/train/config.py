@@ -150,9 +150,11 @@ class TrainConfig:
     each clip, or its first and last), which it is shown beside the noised latents.
 
     `start_from` is a model folder whose network, encoders and preset the run takes over; where that is a
-    run, its averaged weights and optimizer go on as well. `stage` is a chain of stages in one run; `steps`
-    is then their sum. With `lora` the model of `start_from` stays as it is, and low-rank additions to it
-    learn and go to `lora/`. `gradient_checkpointing` computes each block twice to keep less in memory.
+    run, its averaged weights and optimizer go on as well, unless the captions have words that are new to the
+    model: it learns them, from random rows and with a fresh average and optimizer. `stage` is a chain of
+    stages in one run; `steps` is then their sum. With `lora` the model of `start_from` stays as it is, and
+    low-rank additions to it learn and go to `lora/`. `gradient_checkpointing` computes each block twice to
+    keep less in memory.
 
     The model has the average of the weights with `ema_decay`; averages with the decays of `ema_also` are
     kept beside it in the checkpoints, to choose from when the run is done. The last `keep_checkpoints`

@@ -54,7 +54,10 @@ def run_encoders(
     pictured = config.task != "text-to-video"
     image = _image_encoder(config, started) if pictured else None
     if started is not None:
-        return RunEncoders(started.autoencoder, NoText() if pictured else started.text_encoder, image)
+        keeps = pictured or config.lora is not None
+        text = started.text_encoder if keeps else _taught(started.text_encoder, dataset, config.seed)
+        text = NoText() if pictured else text
+        return RunEncoders(started.autoencoder, text, image)
     text = NoText() if pictured else _text_encoder(config, dataset, folder, fresh)
     return RunEncoders(_autoencoder(config, dataset, folder, fresh), text, image)
 
@@ -140,6 +143,14 @@ def check_lengths(config: TrainConfig, autoencoder: Autoencoder) -> None:
                 )
 
 
+def learns_new_words(encoder: TextEncoder, started: Model) -> bool:
+    """Whether a run's text encoder knows more words than that of the model it starts from."""
+    known = started.text_encoder
+    if not isinstance(encoder, WordTextEncoder) or not isinstance(known, WordTextEncoder):
+        return False
+    return encoder.vocabulary != known.vocabulary
+
+
 def trained_parts(model: Model) -> dict[str, nn.Module]:
     """What the optimizer changes: the network, and encoders that learn along."""
     parts: dict[str, nn.Module] = {"network": model.network}
@@ -211,7 +222,17 @@ def _untrained(config: TrainConfig, asked: WordTextConfig, dataset: Path) -> Wor
     captions = [caption.text for clip in kept_clips(dataset) for caption in clip.captions]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return WordTextEncoder(asked, build_vocabulary(captions))
+        return WordTextEncoder(asked, build_vocabulary(captions, asked.phrases))
+
+
+def _taught(encoder: TextEncoder, dataset: Path, seed: int) -> TextEncoder:
+    """The text encoder of the model that a run starts from, with the dataset's own words besides."""
+    if not isinstance(encoder, WordTextEncoder):
+        return encoder
+    captions = [caption.text for clip in kept_clips(dataset) for caption in clip.captions]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return encoder.with_words(build_vocabulary(captions, encoder.config.phrases))
 
 
 def _image_encoder(config: TrainConfig, started: Model | None) -> ImageEncoder:

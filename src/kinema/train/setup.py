@@ -33,7 +33,14 @@ from kinema.train.checkpoints import (
     latest_checkpoint,
 )
 from kinema.train.config import TrainConfig
-from kinema.train.encoders import RunEncoders, check_lengths, run_encoders, trained_parts, with_encoders
+from kinema.train.encoders import (
+    RunEncoders,
+    check_lengths,
+    learns_new_words,
+    run_encoders,
+    trained_parts,
+    with_encoders,
+)
 from kinema.train.parallel import World
 from kinema.train.stages import stages, whole_chain
 from kinema.train.state import TrainState, average_group
@@ -180,7 +187,8 @@ def _state(
     if (checkpoint := latest_checkpoint(folder / CHECKPOINTS, world)) is not None:
         state.restore(checkpoint)
         return state, checkpoint.refused
-    goes_on = config.lora is None and not grows
+    learns = started is not None and learns_new_words(model.text_encoder, started)
+    goes_on = config.lora is None and not grows and not learns
     if goes_on and config.start_from and checkpoint_folders(config.start_from / CHECKPOINTS):
         earlier = latest_checkpoint(config.start_from / CHECKPOINTS, world)
         assert earlier is not None

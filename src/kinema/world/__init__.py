@@ -1,0 +1,1 @@
+"""A small world, rendered, told in captions and checked by looking: what the embedded model learns."""

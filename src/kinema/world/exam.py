@@ -1,0 +1,181 @@
+"""What a model makes of the world's prompts: made in batches, judged by the checker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from kinema.denoiser import Given, Sampler, VideoShape, sample_latents
+from kinema.model import Model
+from kinema.video.transforms import to_frames, to_video
+from kinema.world.captions import describe
+from kinema.world.checker import Verdict, check, check_camera
+from kinema.world.draw import WorldConfig, scenes
+from kinema.world.render import render
+from kinema.world.scene import FPS, Scene
+
+Frames = UInt8[np.ndarray, "t h w 3"]
+_EXAM = 9_000_000
+"""Scenes of the exam begin at this seed: no training set has them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamConfig:
+    """How videos are made for the exam, and how many at once. None: the model's own."""
+
+    steps: int | None = None
+    guidance_scale: float | None = None
+    sampler: Sampler | None = None
+    batch_size: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A scene, its caption, and what was made of it."""
+
+    scene: Scene
+    caption: str
+    frames: Frames
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """One for each object."""
+        return check(self.scene, self.frames)
+
+
+def drawn(config: WorldConfig, count: int, seed: int = 0) -> list[tuple[Scene, str]]:
+    """Scenes and captions of the exam."""
+    generator = np.random.default_rng([_EXAM, seed])
+    return [(scene, describe(scene, generator)) for scene in scenes(config, count, _EXAM + seed)]
+
+
+def from_text(
+    model: Model,
+    asked: Sequence[tuple[Scene, str]],
+    config: ExamConfig,
+    done: Callable[[], None] | None = None,
+) -> list[Paper]:
+    """A video for each caption."""
+    return list(_made(model, asked, config, None, done))
+
+
+def with_frames(
+    model: Model, asked: Sequence[tuple[Scene, str]], given: Sequence[int], config: ExamConfig
+) -> list[Paper]:
+    """A video for each caption, in which the frames numbered `given` are those of the rendered scene."""
+    return list(_made(model, asked, config, given, None))
+
+
+def _made(
+    model: Model,
+    asked: Sequence[tuple[Scene, str]],
+    config: ExamConfig,
+    given: Sequence[int] | None,
+    done: Callable[[], None] | None,
+) -> Iterator[Paper]:
+    for start in range(0, len(asked), config.batch_size):
+        group = asked[start : start + config.batch_size]
+        held = None if given is None else _held(model, [scene for scene, _ in group], given)
+        latents = _sampled(model, group, config, held, start)
+        for (scene, caption), frames in zip(group, _decoded(model, latents), strict=True):
+            yield Paper(scene, caption, frames)
+        if done is not None:
+            done()
+
+
+@torch.inference_mode()
+def _sampled(
+    model: Model, group: Sequence[tuple[Scene, str]], config: ExamConfig, held: Given | None, start: int
+) -> Float[Tensor, "b c t h w"]:
+    defaults, scene = model.sampling, group[0][0]
+    seeds = [config.seed * 1_000_003 + start + index for index in range(len(group))]
+    return sample_latents(
+        model,
+        [caption for _, caption in group],
+        VideoShape(height=scene.height, width=scene.width, frames=scene.frames, fps=FPS),
+        steps=config.steps or defaults.steps,
+        guidance_scale=defaults.guidance_scale if config.guidance_scale is None else config.guidance_scale,
+        generator=[torch.Generator(model.device).manual_seed(seed) for seed in seeds],
+        sampler=config.sampler,
+        given=held,
+    )
+
+
+@torch.inference_mode()
+def _decoded(model: Model, latents: Float[Tensor, "b c t h w"]) -> list[Frames]:
+    return [to_frames(video) for video in model.autoencoder.decode(latents)]
+
+
+@torch.inference_mode()
+def _encoded(model: Model, clips: Sequence[Frames]) -> Float[Tensor, "b c t h w"]:
+    video = torch.stack([to_video(frames) for frames in clips])
+    return model.autoencoder.encode(video.to(model.device))
+
+
+def _held(model: Model, group: Sequence[Scene], given: Sequence[int]) -> Given:
+    mask = torch.ones(len(group), group[0].frames, dtype=torch.bool, device=model.device)
+    mask[:, list(given)] = False
+    return Given(latents=_encoded(model, [render(scene) for scene in group]), denoise_mask=mask)
+
+
+def extended(
+    model: Model, papers: Sequence[Paper], times: int, config: ExamConfig, overlap: int = 4
+) -> list[Paper]:
+    """Each video `times` windows longer; each window begins with the last `overlap` frames before it."""
+    longer = []
+    for start in range(0, len(papers), config.batch_size):
+        group = papers[start : start + config.batch_size]
+        clips = [paper.frames for paper in group]
+        for turn in range(times):
+            clips = _gone_on(model, group, clips, replace(config, seed=config.seed + turn + 1), overlap)
+        longer += [
+            Paper(replace(paper.scene, frames=len(clip)), paper.caption, clip)
+            for paper, clip in zip(group, clips, strict=True)
+        ]
+    return longer
+
+
+def _gone_on(
+    model: Model, group: Sequence[Paper], clips: Sequence[Frames], config: ExamConfig, overlap: int
+) -> list[Frames]:
+    frames = group[0].scene.frames
+    ends = _encoded(model, [clip[-overlap:] for clip in clips])
+    latents = torch.zeros(*ends.shape[:2], frames, *ends.shape[3:], device=ends.device)
+    latents[:, :, :overlap] = ends
+    mask = torch.ones(len(group), frames, dtype=torch.bool, device=ends.device)
+    mask[:, :overlap] = False
+    asked = [(paper.scene, paper.caption) for paper in group]
+    made = _decoded(model, _sampled(model, asked, config, Given(latents=latents, denoise_mask=mask), 0))
+    return [np.concatenate([clip, new[overlap:]]) for clip, new in zip(clips, made, strict=True)]
+
+
+def share(papers: Sequence[Paper], name: str = "obeyed") -> float:
+    """The share of videos whose every object has this right: colour, shape, motion, or all ("obeyed")."""
+    return float(np.mean([all(getattr(verdict, name) for verdict in paper.verdicts) for paper in papers]))
+
+
+def camera_share(papers: Sequence[Paper]) -> float:
+    """The share of videos whose camera does as it was told."""
+    return float(np.mean([check_camera(paper.scene, paper.frames) for paper in papers]))
+
+
+def seconds_a_clip(model: Model, config: ExamConfig, rounds: int = 3) -> float:
+    """Median seconds for one clip of the model's own shape, from the caption to frames."""
+    asked = drawn(WorldConfig(objects=(1, 0, 0), camera_share=0, frames=model.sampling.frames), 1)
+    spent = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        from_text(model, asked, replace(config, batch_size=1))
+        spent.append(time.perf_counter() - began)
+    return float(np.median(spent))

@@ -1,0 +1,46 @@
+"""The model that comes with kinema: there, small, used by default, and right about colour."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from kinema.cli import main
+from kinema.model import embedded_model, load_model, pack_model
+from kinema.world.draw import WorldConfig
+from kinema.world.exam import ExamConfig, drawn, from_text, share
+
+
+def test_it_is_whole_and_small():
+    size = sum(path.stat().st_size for path in embedded_model().rglob("*") if path.is_file())
+    assert size <= 12_000_000
+    model = load_model(embedded_model())
+    assert (model.sampling.frames, model.sampling.height) == (16, 64)
+    assert model.text_encoder.unknown_words("a huge crimson ball drifts leftwards rapidly") == []
+    assert model.text_encoder.unknown_words("a red giraffe") == ["giraffe"]
+
+
+def test_generate_uses_it_and_names_unknown_words(tmp_path, capsys, caplog):
+    out = tmp_path / "star.png"
+    command = ["generate", "--prompt", "a red giraffe", "--out", str(out), "--frames", "1", "--steps", "2"]
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["unknown_words"] == ["giraffe"]
+    assert "giraffe" in caplog.text
+    assert out.is_file()
+
+
+def test_packing_keeps_what_is_generated(tmp_path):
+    pack_model(embedded_model(), tmp_path / "again")
+    first, second = load_model(embedded_model()), load_model(tmp_path / "again")
+    assert first.text_encoder.config == second.text_encoder.config
+    for one, other in zip(first.network.parameters(), second.network.parameters(), strict=True):
+        assert np.array_equal(one.numpy(), other.numpy())
+
+
+@pytest.mark.slow
+def test_it_gives_the_colour_that_is_asked_for():
+    config = WorldConfig(objects=(1, 0, 0), camera_share=0, frames=8)
+    papers = from_text(load_model(embedded_model()), drawn(config, 8, seed=31), ExamConfig(steps=10))
+    assert share(papers, "colour") >= 0.75
