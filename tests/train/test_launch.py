@@ -114,7 +114,8 @@ def test_kills_at_twenty_random_moments_lose_nothing_but_time(
     settings = ["--set", "steps=240", "--set", "save_every=4", "--set", "preview.every=50"]
     words = [str(recipe), "--dataset", str(squares), *settings]
     whole = start(*words, "--out", str(tmp_path / "whole"))
-    assert whole.wait(timeout=600) == 0
+    _, told = whole.communicate(timeout=600)
+    assert whole.returncode == 0, told
     out, generator, kills = tmp_path / "killed", random.Random(0), 0
     while kills < 20:
         folders = checkpoint_folders(out / "checkpoints")
@@ -132,7 +133,8 @@ def test_kills_at_twenty_random_moments_lose_nothing_but_time(
         # The one before is still there while a new one is being written.
         assert done - kept <= 8
     process = start(*words, "--out", str(out), "--resume")
-    assert process.wait(timeout=600) == 0, process.communicate()[1]
+    _, told = process.communicate(timeout=600)
+    assert process.returncode == 0, told
     one, two = (
         load_checkpoint(checkpoint_folders(run / "checkpoints")[-1]) for run in (tmp_path / "whole", out)
     )
