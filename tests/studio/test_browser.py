@@ -141,6 +141,7 @@ def answer(voter: Visitor, key: str) -> None:
         voter.page.wait_for_timeout(30)
 
 
+@pytest.mark.slow
 def test_two_voters_at_once_and_a_server_that_is_killed(browser: Any, arena: Path, tmp_path: Path) -> None:
     with serving(tmp_path, arena) as server:
         owner = Visitor(browser, server)

@@ -11,8 +11,7 @@ import tempfile
 import time
 import traceback
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +61,7 @@ def launch(arguments: Sequence[str], processes: int, out: Path) -> None:
         )
         os.environ[LAUNCHED] = "1"
         try:
-            with _told_by_launcher():
-                elastic_launch(config, sys.executable)("-m", "kinema", *arguments)
+            elastic_launch(config, sys.executable)("-m", "kinema", *arguments)
         except SignalException as stop:
             raise Interrupted(
                 f"stopped by {signal.Signals(stop.sigval).name}; go on with --resume --out {out}"
@@ -77,16 +75,6 @@ def launch(arguments: Sequence[str], processes: int, out: Path) -> None:
             raise _died(out, rank, failure.exitcode, message, oom=oom_kills() > kills) from None
         finally:
             del os.environ[LAUNCHED]
-
-
-@contextmanager
-def _told_by_launcher() -> Iterator[None]:
-    """Mark the processes started meanwhile, and not this one: its own errors are to be told."""
-    os.environ[LAUNCHED] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[LAUNCHED]
 
 
 def _root(failed: ChildFailedError) -> tuple[int, ProcessFailure]:
