@@ -299,3 +299,17 @@ def test_going_on_to_a_far_frame_gives_the_frames_of_a_pass(tmp_path: Path) -> N
         places = list(range(first, min(first + 16, 120), 3))
         read = read_frames(path, [(place + 0.5) / 24 for place in places])
         assert all(np.array_equal(one, whole[place]) for one, place in zip(read, places, strict=True))
+
+
+def test_far_frames_one_after_the_other_are_those_of_a_pass(tmp_path: Path) -> None:
+    """Each lies so far on that the reader hurries, with packets still waiting that it read ahead before."""
+    path = tmp_path / "long.mp4"
+    generator = np.random.default_rng(0)
+    noise = generator.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    write_video(path, [np.roll(noise, step, axis=1) for step in range(400)], fps=16)
+    whole = [frame.pixels for frame in decode(path, threads=1)]
+    places = [10, 70, 72, 130, 190, 250, 251, 310, 390, 399]
+    read = read_frames(path, [(place + 0.5) / 16 for place in places])
+    assert [
+        index for one, index in zip(read, places, strict=True) if not np.array_equal(one, whole[index])
+    ] == []

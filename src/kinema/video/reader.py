@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -63,9 +63,8 @@ class Reader:
         self._tick_s = float(self._stream.time_base or 0)
         self._still = is_still(container, path)
         self._fps = float(self._stream.average_rate or self._stream.guessed_rate or 0)
-        self._packets: Iterator[Packet[Any]] = container.demux(self._stream)
-        self._fed_ticks = -math.inf
-        self._raw = self._decode(self._packets)
+        self._begin()
+        self._raw = self._decode()
         self._first = self._first_raw()
         self._origin_s = self._raw_time(self._first) or 0.0
         self._geometry = self._upright_geometry()
@@ -110,7 +109,7 @@ class Reader:
         with one_line_errors(self.path, f"seeking to {time_s:.3f} s"):
             target = round((max(time_s, 0.0) + self._origin_s) / self._tick_s)
             self._container.seek(target, stream=self._stream, backward=True)
-        self._packets = self._container.demux(self._stream)
+        self._begin()
         self._raw = self._decode_towards(wanted_s)
         return self._from_key_frame()
 
@@ -126,22 +125,35 @@ class Reader:
 
     def _decode_towards(self, wanted_s: Sequence[float]) -> Iterator[VideoFrame]:
         """Packets are read ahead, undecoded, until it is known what is on display at the wanted times."""
-        packets = self._packets
         ticks = [(time_s + self._origin_s) / self._tick_s for time_s in wanted_s]
-        ahead: list[Packet[Any]] = []
-        for packet in packets:
-            ahead.append(packet)
-            if len(ahead) >= _MOST_PACKETS or (packet.dts is not None and packet.dts > ticks[-1]):
-                break
-        known = sorted(packet.pts for packet in ahead if packet.pts is not None)
+        with one_line_errors(self.path, f"damaged: reading on to {wanted_s[-1]:.2f} s"):
+            self._read_ahead(ticks[-1])
+        known = sorted(packet.pts for packet in self._ahead if packet.pts is not None)
         places = [bisect_right(known, tick) - 1 for tick in ticks]
         needed = {known[place] for place in places if place >= 0}
-        last = max(needed, default=0) if len(ahead) < _MOST_PACKETS else -math.inf
-        context = self._stream.codec_context
-        for packet in chain(ahead, packets):
-            spare = packet.pts is not None and packet.pts < last and packet.pts not in needed
-            context.skip_frame = "NONREF" if spare else "DEFAULT"
-            yield from self._decode([packet])
+        last = max(needed, default=0) if len(self._ahead) < _MOST_PACKETS else -math.inf
+
+        def spare(packet: Packet[Any]) -> bool:
+            return packet.pts is not None and packet.pts < last and packet.pts not in needed
+
+        return self._decode(spare)
+
+    def _begin(self) -> None:
+        """Where the container stands now. What was read ahead or decoded stays when `_raw` is replaced."""
+        self._packets: Iterator[Packet[Any]] = self._container.demux(self._stream)
+        self._ahead: deque[Packet[Any]] = deque()
+        self._decoded: deque[VideoFrame] = deque()
+        self._fed_ticks = -math.inf
+
+    def _read_ahead(self, tick: float) -> None:
+        """Until a packet comes that is decoded after `tick`, or there are many."""
+        reached = any(packet.dts is not None and packet.dts > tick for packet in self._ahead)
+        while not reached and len(self._ahead) < _MOST_PACKETS:
+            packet = next(self._packets, None)
+            if packet is None:
+                return
+            self._ahead.append(packet)
+            reached = packet.dts is not None and packet.dts > tick
 
     def _from_key_frame(self) -> Iterator[Picture]:
         key_s: float | None = None
@@ -154,11 +166,17 @@ class Reader:
             if key_s is not None and picture.pts_s >= key_s:  # earlier ones lean on frames before the key
                 yield picture
 
-    def _decode(self, packets: Iterable[Packet[Any]]) -> Iterator[VideoFrame]:
-        for packet in packets:
-            if packet.dts is not None:
-                self._fed_ticks = packet.dts
-            yield from packet.decode()
+    def _decode(self, spare: Callable[[Packet[Any]], bool] = lambda _: False) -> Iterator[VideoFrame]:
+        """Frames from here on; a spare packet may give none."""
+        while True:
+            while self._decoded:
+                yield self._decoded.popleft()
+            packet = self._ahead.popleft() if self._ahead else next(self._packets, None)
+            if packet is None:
+                return
+            self._stream.codec_context.skip_frame = "NONREF" if spare(packet) else "DEFAULT"
+            self._fed_ticks = self._fed_ticks if packet.dts is None else packet.dts
+            self._decoded.extend(packet.decode())
 
     def _first_raw(self) -> VideoFrame:
         with one_line_errors(self.path, "no frame can be decoded"):
