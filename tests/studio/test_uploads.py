@@ -97,11 +97,14 @@ def test_too_many_bytes_pixels_or_seconds_are_refused(uploads: Uploads, tmp_path
     assert list(uploads._folder.iterdir()) == []
 
 
-def test_a_worker_that_takes_too_long_is_stopped(tmp_path: Path, clip: bytes) -> None:
+def test_a_worker_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
+    """The clip is work for seconds: a tiny one is done before anyone looks at the clock."""
+    noise = np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
+    write_video(tmp_path / "long.mp4", [np.roll(noise, step, axis=1) for step in range(48)], fps=24)
     uploads = Uploads(tmp_path / "uploads", Limits(decode_s=1e-3))
     try:
         with pytest.raises(UploadError, match=r"took more than 0\.001 s"):
-            add(uploads, clip)
+            add(uploads, (tmp_path / "long.mp4").read_bytes())
     finally:
         uploads.close()
 
