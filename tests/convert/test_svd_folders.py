@@ -285,5 +285,5 @@ def test_a_clip_encoder_of_another_width_is_refused(released: Path) -> None:
     from kinema.encoders.pictures import ClipImageConfig
 
     encoder = ClipImageEncoder(ClipImageConfig(source=str(released), width=8))
-    with pytest.raises(CheckpointError, match="width is 16, the model says 8"):
+    with pytest.raises(CheckpointError, match="width is 16, the model was made with 8"):
         encoder.encode(torch.zeros(1, 3, 32, 32))

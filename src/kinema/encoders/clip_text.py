@@ -9,9 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from kinema.encoders.pretrained import Pretrained, from_source, library
+from kinema.encoders.pretrained import PretrainedText, check_width, from_source, library
 from kinema.encoders.protocols import EncodedText
-from kinema.errors import CheckpointError
 
 _WHOLE_LAYERS = 24
 """Of OpenCLIP ViT-H's text side; Stable Diffusion 2.1's folder holds the first 23 of them."""
@@ -41,37 +40,12 @@ class ClipTextConfig:
             )
 
 
-class ClipTextEncoder(Pretrained):
-    """Not trained along; loaded when the first caption comes."""
+class ClipTextEncoder(PretrainedText):
+    """CLIP's tokens, padding included."""
 
     def __init__(self, config: ClipTextConfig) -> None:
-        super().__init__(lambda: _load_encoder(config))
+        super().__init__(lambda: _load_encoder(config), config, config.tokenizer)
         self.config = config
-        self._tokenizer: Any = None
-
-    @property
-    def width(self) -> int:
-        """Channels of a token."""
-        return self.config.width
-
-    @property
-    def max_tokens(self) -> int:
-        """Tokens of a padded caption."""
-        return self.config.max_tokens
-
-    @property
-    def tokenizer(self) -> Any:  # noqa: ANN401 - a transformers tokenizer
-        """Loaded when first used."""
-        if self._tokenizer is None:
-            config = self.config
-            self._tokenizer = from_source(
-                library("transformers").AutoTokenizer.from_pretrained,
-                config.source,
-                config.revision,
-                config.tokenizer,
-                trust_remote_code=False,
-            )
-        return self._tokenizer
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> EncodedText:
@@ -116,9 +90,6 @@ def _load_encoder(config: ClipTextConfig) -> nn.Module:
         config.subfolder,
         use_safetensors=True,
     )
-    if loaded.config.hidden_size != config.width:
-        raise CheckpointError(
-            f"{config.source}: width is {loaded.config.hidden_size}, the model says {config.width}"
-        )
+    check_width(config.source, loaded.config.hidden_size, config.width)
     encoder: nn.Module = loaded.float()
     return encoder

@@ -11,8 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kinema.encoders.pretrained import Pretrained, from_source, library
-from kinema.errors import CheckpointError
+from kinema.encoders.pretrained import Pretrained, check_width, from_source, library
 
 _CLIP_SIDE = 224
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -130,9 +129,6 @@ def _load_clip(config: ClipImageConfig) -> nn.Module:
         config.subfolder,
         use_safetensors=True,
     )
-    if loaded.config.projection_dim != config.width:
-        raise CheckpointError(
-            f"{config.source}: width is {loaded.config.projection_dim}, the model says {config.width}"
-        )
+    check_width(config.source, loaded.config.projection_dim, config.width)
     encoder: nn.Module = loaded.float()
     return encoder

@@ -6,7 +6,7 @@ import importlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,58 @@ class Pretrained(nn.Module):
             loaded = self._load()
             self.add_module("_part", loaded.eval().requires_grad_(False).to(self.anchor.device))
         return self._modules["_part"]
+
+
+class TextConfig(Protocol):
+    """What a published text encoder's config says of where it is and what it gives."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+
+
+class PretrainedText(Pretrained):
+    """A published text encoder with its tokenizer; not trained along, loaded when the first caption comes."""
+
+    def __init__(self, load: Callable[[], nn.Module], config: TextConfig, tokenizer_folder: str) -> None:
+        super().__init__(load)
+        self._where = config
+        self._tokenizer_folder = tokenizer_folder
+        self._tokenizer: Any = None
+
+    @property
+    def width(self) -> int:
+        """Channels of a token."""
+        return self._where.width
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a padded caption."""
+        return self._where.max_tokens
+
+    @property
+    def tokenizer(self) -> Any:  # noqa: ANN401 - a transformers tokenizer
+        """Loaded when first used."""
+        if self._tokenizer is None:
+            self._tokenizer = from_source(
+                library("transformers").AutoTokenizer.from_pretrained,
+                self._where.source,
+                self._where.revision,
+                self._tokenizer_folder,
+                trust_remote_code=False,
+            )
+        return self._tokenizer
+
+
+def check_width(source: str, loaded: int, told: int) -> None:
+    """Raise `CheckpointError` where the weights' width is not the one that the model was made with."""
+    if loaded != told:
+        raise CheckpointError(f"{source}: width is {loaded}, the model was made with {told}")
 
 
 def library(name: str, extra: str = "models") -> Any:  # noqa: ANN401 - a module

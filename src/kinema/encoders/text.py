@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from kinema.encoders.caption_cleaning import clean_caption
-from kinema.encoders.pretrained import Pretrained, from_source, library
+from kinema.encoders.pretrained import PretrainedText, check_width, from_source, library
 from kinema.encoders.protocols import EncodedText
-from kinema.errors import CheckpointError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,37 +37,12 @@ class T5Config:
             )
 
 
-class T5TextEncoder(Pretrained):
-    """Not trained along; loaded when the first caption comes."""
+class T5TextEncoder(PretrainedText):
+    """Of captions that are cleaned as published, where the config says so."""
 
     def __init__(self, config: T5Config) -> None:
-        super().__init__(lambda: _load_encoder(config))
+        super().__init__(lambda: _load_encoder(config), config, config.subfolder)
         self.config = config
-        self._tokenizer: Any = None
-
-    @property
-    def width(self) -> int:
-        """Channels of a token."""
-        return self.config.width
-
-    @property
-    def max_tokens(self) -> int:
-        """Tokens of a padded caption."""
-        return self.config.max_tokens
-
-    @property
-    def tokenizer(self) -> Any:  # noqa: ANN401 - a transformers tokenizer
-        """Loaded when first used."""
-        if self._tokenizer is None:
-            config = self.config
-            self._tokenizer = from_source(
-                library("transformers").AutoTokenizer.from_pretrained,
-                config.source,
-                config.revision,
-                config.subfolder,
-                trust_remote_code=False,
-            )
-        return self._tokenizer
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> EncodedText:
@@ -119,9 +93,6 @@ def _load_encoder(config: T5Config) -> nn.Module:
         config.subfolder,
         use_safetensors=True,
     )
-    if loaded.config.d_model != config.width:
-        raise CheckpointError(
-            f"{config.source}: width is {loaded.config.d_model}, the model was made with {config.width}"
-        )
+    check_width(config.source, loaded.config.d_model, config.width)
     encoder: nn.Module = loaded.to(torch.bfloat16 if config.precision == "bf16" else torch.float32)
     return encoder
