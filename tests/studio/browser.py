@@ -122,7 +122,9 @@ class Visitor:
 
     def _heard(self, message: Any) -> None:
         # Requests that a newer one replaces are told as errors by htmx.
-        outage = self.outage and "ERR_CONNECTION" in message.text
+        # A server that is killed refuses, or leaves a video half sent.
+        cut = "ERR_CONNECTION" in message.text or "ERR_CONTENT_LENGTH_MISMATCH" in message.text
+        outage = self.outage and cut
         if message.type == "error" and "htmx:" not in message.text and not outage:
             self.faults.append(message.text)
 
