@@ -31,6 +31,10 @@ class TrainingError(KinemaError):
     """A run that cannot go on, such as a loss that is not a number; names the clips."""
 
 
+class PeerError(KinemaError):
+    """Another process of a run could not go on, and has said why itself."""
+
+
 class Interrupted(KinemaError):  # noqa: N818 - a wish granted, not a fault
     """A run that was asked to stop, saved its state and can be resumed; says how."""
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from kinema.errors import ConfigError, PeerError
 from kinema.runlog import read_heartbeat, read_metrics
 from kinema.train.checkpoints import checkpoint_folders, load_checkpoint
-from kinema.train.launch import cause, oom_kills
+from kinema.train.launch import cause, oom_kills, tell_launcher
 
 
 def start(*words: str) -> subprocess.Popen[str]:
@@ -149,3 +150,22 @@ def test_exit_codes_have_names() -> None:
     assert cause(-11, oom=False) == "SIGSEGV"
     assert cause(-9, oom=True) == "SIGKILL, for the machine was out of memory"
     assert oom_kills() >= 0
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [
+        (PeerError("rank 0 could not prepare the run"), True),
+        (RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:1"), True),
+        (ConfigError("steps must be at least 1"), False),
+    ],
+)
+def test_who_only_lost_another_process_lets_it_end_first(
+    error: Exception, waits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    monkeypatch.setattr("kinema.train.launch.time.sleep", slept.append)
+    tell_launcher(error)
+    assert bool(slept) == waits
+    assert str(error) in (tmp_path / "error.json").read_text(encoding="utf-8")

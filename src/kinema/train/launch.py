@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kinema.errors import Interrupted, KinemaError, TrainingError
+from kinema.errors import Interrupted, KinemaError, PeerError, TrainingError
 from kinema.runlog import record_death
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def tell_launcher(error: BaseException) -> None:
     """
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
-        if any(words in f"{error}" for words in _LOST_A_PEER):
+        if isinstance(error, PeerError) or any(words in f"{error}" for words in _LOST_A_PEER):
             time.sleep(_PEER_FIRST_S)
         facts = {
             "py_callstack": "".join(traceback.format_exception(error)),

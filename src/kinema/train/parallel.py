@@ -23,17 +23,13 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
-from kinema.errors import ConfigError, KinemaError
+from kinema.errors import ConfigError, PeerError
 from kinema.nn import STDiT2
 from kinema.nn.lora import LoRA
 from kinema.nn.sequence import SequenceGroup
 
 T = TypeVar("T")
 _PATIENCE = timedelta(minutes=30)
-
-
-class PeerError(KinemaError):
-    """Another rank could not go on, and has said why."""
 
 
 @dataclass(frozen=True, kw_only=True)
