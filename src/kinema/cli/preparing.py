@@ -9,6 +9,49 @@ from cyclopts import Parameter
 
 from kinema.cli.commands import Dataset, Json, Recipe, Sets, app
 from kinema.cli.terminal import Bars, show
+from kinema.errors import ConfigError
+
+
+@app.command(help_epilogue="Example: kinema plan demo --dataset dataset --sheet plan.png")
+def plan(
+    recipe: Recipe = None,
+    /,
+    *,
+    dataset: Dataset,
+    nodes: Annotated[int, Parameter(name="--nodes", help="Machines that train together.")] = 1,
+    nproc: Annotated[int, Parameter(name="--nproc", help="Processes of each, one a GPU.")] = 1,
+    sheet: Annotated[
+        Path | None, Parameter(name="--sheet", help="A picture to draw of what the network will see, .png.")
+    ] = None,
+    measure: Annotated[
+        bool, Parameter(name="--measure", help="Try a step of the heaviest bucket on this machine.")
+    ] = True,
+    set_: Sets = (),
+    json: Json = False,
+) -> int:
+    """Say what training would see and take: clips, memory, time by bucket, and what is left out and why."""
+    from kinema.config import find_recipe, load_config
+    from kinema.train.config import TrainConfig
+    from kinema.train.forecast import forecasts
+    from kinema.train.launch import torchrun_line
+    from kinema.train.planning import as_text, plan_record
+    from kinema.train.rehearsal import measure as run_measure
+    from kinema.train.rehearsal import sheet_of
+    from kinema.train.stages import stages
+    from kinema.video.writer import write_image
+
+    if nodes < 1 or nproc < 1:
+        raise ConfigError(f"--nodes and --nproc must be at least 1, got {nodes} and {nproc}")
+    settings = load_config(TrainConfig, find_recipe(recipe) if recipe else None, set_)
+    found = forecasts(settings, dataset, nodes * nproc)
+    if sheet is not None:
+        write_image(sheet, sheet_of(dataset, stages(settings)))
+    measured = run_measure(settings, dataset, found) if measure else "not measured, as asked"
+    line = torchrun_line(recipe, dataset, set_, nodes, nproc)
+    record = plan_record(found, measured) | {"command": line, "sheet": None if sheet is None else str(sheet)}
+    text = as_text(found, measured, nodes * nproc, line)
+    show(record, as_json=json, text=text if sheet is None else f"{text}\ncontact sheet: {sheet}")
+    return 0
 
 
 @app.command(help_epilogue="Example: kinema cache demo --dataset dataset --set data.windows=1")
