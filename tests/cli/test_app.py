@@ -19,6 +19,7 @@ COMMANDS = [
     *("compare", "features", "ablate", "prompts"),
     *("extend", "connect", "edit", "interpolate", "studio"),
     "pack",
+    "simulate",
     "render-world",
 ]
 HEAVY = ["torch", "av", "cv2", "pyarrow", "pydantic", "numpy", "duckdb", "transformers"]

@@ -54,6 +54,59 @@ def plan(
     return 0
 
 
+@app.command(help_epilogue="Example: kinema simulate demo --dataset dataset --world 64 --device h800")
+def simulate(
+    recipe: Recipe = None,
+    /,
+    *,
+    dataset: Annotated[
+        Path | None, Parameter(name="--dataset", help="A folder that kinema curate wrote.")
+    ] = None,
+    world: Annotated[int, Parameter(help="Processors that train together.")] = 64,
+    device: Annotated[
+        Literal["h100", "h200", "h800", "a100", "a800", "rtx4090"], Parameter(help="What they are.")
+    ] = "h800",
+    share: Annotated[
+        float | None, Parameter(help="The share of their peak that they reach; 0.16 when left out.")
+    ] = None,
+    like: Annotated[
+        Path | None, Parameter(name="--like", help="Take that share from this run's log (mfu).")
+    ] = None,
+    steps: Annotated[int, Parameter(help="Steps of each stage that are replayed; all count.")] = 1000,
+    check: Annotated[
+        bool, Parameter(name="--check", negative=(), help="Predict figures that were published, instead.")
+    ] = False,
+    set_: Sets = (),
+    json: Json = False,
+) -> int:
+    """Say what a recipe would take on processors that are not here, by the real order of its batches."""
+    from kinema.config import find_recipe, load_config
+    from kinema.simulate import published
+    from kinema.simulate.cost import PUBLISHED_SHARE
+    from kinema.simulate.devices import DEVICES
+    from kinema.simulate.run import Cluster, as_text, share_of
+    from kinema.simulate.run import simulate as run
+    from kinema.train.config import TrainConfig
+
+    if check:
+        compared = published.check(lambda name: load_config(TrainConfig, find_recipe(name)))
+        show({"check": published.as_record(compared)}, as_json=json, text=published.as_text(compared))
+        return 0
+    if dataset is None:
+        raise ConfigError("kinema simulate needs --dataset, a folder that kinema curate wrote, or --check")
+    if world < 1 or steps < 1:
+        raise ConfigError(f"--world and --steps must be at least 1, got {world} and {steps}")
+    if share is not None and not 0 < share <= 1:
+        raise ConfigError(f"--share must be in (0, 1], got {share}")
+    settings = load_config(TrainConfig, find_recipe(recipe) if recipe else None, set_)
+    reached = share or (PUBLISHED_SHARE if like is None else share_of(like))
+    chosen = next(one for one in DEVICES if one.name == device)
+    with Bars() as bars:
+        summary = run(settings, dataset, Cluster(device=chosen, world=world, share=reached), steps, bars)
+    show(summary, as_json=json, text=as_text(summary))
+    return 0
+
+
 @app.command(help_epilogue="Example: kinema cache demo --dataset dataset --set data.windows=1")
 def cache(
     recipe: Recipe = None,
