@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kinema.nn.stdit2 import STDiT2Config
+from kinema.nn.stdit2_config import STDiT2Config
 
 
 @dataclass(frozen=True, kw_only=True)

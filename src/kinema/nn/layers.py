@@ -65,7 +65,7 @@ class FrameTimes(ScalarEmbedder):
         index = torch.arange(frames, device=fps.device, dtype=torch.float32)
         eighths = index * 8 * span / fps.float().clamp_min(1e-3)[:, None]
         embedded: Tensor = self(eighths.flatten())
-        return rearrange(embedded, "(b t) d -> b t 1 d", t=frames)
+        return rearrange(embedded, "(b t) d -> b t d", t=frames)
 
 
 class Mlp(nn.Module):
@@ -168,6 +168,25 @@ def place_angles(
     down, across = (torch.arange(count, device=device)[:, None] * frequencies for count in (rows, columns))
     angles = torch.cat([down[:, None].expand(-1, columns, -1), across.expand(rows, -1, -1)], dim=-1)
     angles = angles.flatten(0, 1)
+    return angles.cos(), angles.sin()
+
+
+def joint_angles(
+    frames: int, rows: int, columns: int, head_width: int, device: torch.device
+) -> tuple[Float[Tensor, "n half"], Float[Tensor, "n half"]]:
+    """Cosines and sines for all patches of all frames, frame by frame: a quarter of the channel pairs turns
+    with the frame, the others with row and column.
+    """
+    pairs = head_width // 2
+    along = pairs // 4
+    down = (pairs - along) // 2
+    counts = ((frames, along), (rows, down), (columns, pairs - along - down))
+    grid = torch.meshgrid(*(torch.arange(count, device=device) for count, _ in counts), indexing="ij")
+    turned = [
+        places.flatten()[:, None] * 100.0 ** -(torch.arange(width, device=device) / max(width, 1))
+        for places, (_, width) in zip(grid, counts, strict=True)
+    ]
+    angles = torch.cat(turned, dim=-1)
     return angles.cos(), angles.sin()
 
 
