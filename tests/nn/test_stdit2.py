@@ -219,8 +219,19 @@ def test_frame_times_tell_frames_apart_and_rates_alike():
     assert torch.allclose(same[:, :, 0], same[:, :, 1], atol=1e-5)
     assert not torch.allclose(apart[:, :, 0], apart[:, :, 1], atol=1e-3)
     times = told.frame_embedder
-    fast, slow = times.of(3, torch.tensor([8.0])), times.of(2, torch.tensor([4.0]))
-    assert torch.equal(fast[:, 2], slow[:, 1])
+    assert not torch.equal(times.of(torch.tensor([[0.25]])), times.of(torch.tensor([[0.5]])))
+
+
+@pytest.mark.parametrize("frames", [4, 16])
+def test_joint_time_and_frame_times_take_equal_seconds_for_equal(frames):
+    """Every second frame at half the rate is told and turned as it is at the whole rate."""
+    network = trained(replace(SMALL, joint_time=True, frame_times=True))
+    whole, half = conditioning(1, fps=8.0), conditioning(1, fps=4.0)
+    dense, sparse = latents(1, frames), latents(1, frames)[:, :, ::2]
+    for of in (network._angles, lambda shown, told: [network._frame_times(shown.shape[2], told)]):
+        for every, second in zip(of(dense, whole), of(sparse, half), strict=True):
+            per_frame = every.unflatten(1, (frames, -1))[:, ::2].flatten(1, 2)
+            assert torch.allclose(per_frame, second, atol=1e-6)
 
 
 def test_frame_times_start_at_nothing_on_other_weights():

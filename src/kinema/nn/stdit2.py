@@ -195,13 +195,13 @@ class STDiT2(nn.Module):
         """
         words = self.y_embedder(conditioning.tokens) if text is None else None
         word_mask = None if conditioning.token_mask is None else conditioning.token_mask[:, None, None]
-        times = self._frame_times(latents, conditioning)
+        times = self._frame_times(self._grid(latents)[0], conditioning)
         modulations = self.modulations(timestep, conditioning, self._patch_mask(denoise_mask), times)
         tokens = self.x_embedder(latents.to(self.x_embedder.proj.weight.dtype))
         tokens = tokens + self.positions(latents, conditioning)[:, None].to(tokens.dtype)
         if times is not None:
             tokens = tokens + times[:, :, None].to(tokens.dtype)
-        frames, angles, places = tokens.shape[1], self._angles(latents), self._places(latents)
+        frames, angles, places = tokens.shape[1], self._angles(latents, conditioning), self._places(latents)
         if self.sequence is not None:
             tokens, modulations = self.sequence.own(tokens), modulations.own(self.sequence)
         for block, words_or_text in zip(self._blocks(), text or repeat(words), strict=False):
@@ -303,7 +303,7 @@ class STDiT2(nn.Module):
         _, rows, columns = self._grid(latents)
         return place_angles(rows, columns, self.config.hidden // self.config.heads, latents.device)
 
-    def _angles(self, latents: Float[Tensor, "b c t h w"]) -> Angles | None:
+    def _angles(self, latents: Float[Tensor, "b c t h w"], conditioning: Conditioning) -> Angles | None:
         """Of attention along time; None leaves it out."""
         frames, rows, columns = self._grid(latents)
         if frames == 1 and self.config.images_skip_time:
@@ -311,16 +311,19 @@ class STDiT2(nn.Module):
         if not self.config.joint_time:
             angles: Angles = self.rope(frames)
             return angles
-        return joint_angles(frames, rows, columns, self.config.hidden // self.config.heads, latents.device)
+        half_seconds = 2 * self._seconds(frames, conditioning)
+        return joint_angles(half_seconds, rows, columns, self.config.hidden // self.config.heads)
 
-    def _frame_times(
-        self, latents: Float[Tensor, "b c t h w"], conditioning: Conditioning
-    ) -> Float[Tensor, "b t d"] | None:
+    def _frame_times(self, frames: int, conditioning: Conditioning) -> Float[Tensor, "b t d"] | None:
         if not self.config.frame_times:
             return None
-        span, times = self.config.patch_size[0], self.frame_embedder
-        vectors: Tensor = times.of(self._grid(latents)[0], conditioning.fps, span)
+        vectors: Tensor = self.frame_embedder.of(self._seconds(frames, conditioning))
         return vectors
+
+    def _seconds(self, frames: int, conditioning: Conditioning) -> Float[Tensor, "b t"]:
+        """When each token along time is seen, from the first on."""
+        index = torch.arange(frames, device=conditioning.fps.device, dtype=torch.float32)
+        return index * self.config.patch_size[0] / conditioning.fps.float().clamp_min(1e-3)[:, None]
 
     def _grid(self, latents: Float[Tensor, "b c t h w"]) -> tuple[int, int, int]:
         """Tokens along time, rows and columns."""
