@@ -63,7 +63,7 @@ class FrameTimes(ScalarEmbedder):
     def of(self, seconds: Float[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
         """For the second at which each frame is seen."""
         embedded: Tensor = self(8 * seconds.flatten())
-        return embedded.unflatten(0, seconds.shape)
+        return embedded.reshape(*seconds.shape, -1)
 
 
 class Mlp(nn.Module):
