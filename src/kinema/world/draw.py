@@ -52,7 +52,8 @@ class WorldConfig:
     """Which scenes are drawn.
 
     `objects`: the shares of one, two and three. `camera_share`: of clips in which the camera moves.
-    `motions`: of the objects of a video, under a camera at rest.
+    `motions`: of the objects of a video, under a camera at rest. `from_middle`: objects begin near the
+    middle, so that only the caption tells where they go; what reaches the edge stops there.
     `held_out`: draw what is left out of training (True), what is in it (False), or both (None).
     """
 
@@ -64,6 +65,7 @@ class WorldConfig:
     camera_share: float = 0.15
     extents: tuple[Extent, ...] = tuple(Extent)
     motions: tuple[Motion, ...] = tuple(Motion)
+    from_middle: bool = False
     held_out: bool | None = False
 
     def __post_init__(self) -> None:
@@ -71,6 +73,8 @@ class WorldConfig:
             raise ValueError(f"objects must be shares of one, two and three, got {self.objects}")
         if not self.grounds or not self.extents or not self.motions:
             raise ValueError("grounds, extents and motions must not be empty")
+        if self.from_middle and (Motion.BOUNCE in self.motions or self.objects[1] or self.objects[2]):
+            raise ValueError("from_middle leaves room for one object that does not bounce")
         if not 0 <= self.camera_share <= 1:
             raise ValueError(f"camera_share must be in [0, 1], got {self.camera_share}")
 
@@ -155,6 +159,14 @@ def _settle(
     left, right, top, bottom = (max(pair) for pair in room)
     if left > 2 * middle[0] - right or top > 2 * middle[1] - bottom:
         return None
+    if config.from_middle and camera is Camera.STATIC:
+        return replace(
+            thing,
+            **{
+                way: half + float(generator.uniform(-0.1, 0.1))
+                for way, half in zip("xy", middle, strict=True)
+            },
+        )
     x = float(generator.uniform(left, 2 * middle[0] - right))
     y = float(generator.uniform(top, 2 * middle[1] - bottom))
     placed = replace(thing, x=x, y=y)
