@@ -1,16 +1,20 @@
 """Every example of the pages is run, small, in a folder with a little footage.
 
 Blocks run in the order of the page: `bash` (kinema commands; `make` lines are checked against the Makefile
-only), `python`, and `csv NAME`, which writes that file. `<!-- test: skip REASON -->` above a block leaves it
-out.
+only), `python`, and `csv NAME` or `json NAME`, which writes that file. `<!-- test: skip REASON -->` above a
+block leaves it out.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -36,8 +40,24 @@ SMALLER = {
         "preview.every=0",
     ],
     "features": ["steps=2", "batch_size=2", "frames=4", "crop=24", "side=32"],
+    "ablate": [
+        'studies=["motion"]',
+        "fractions=[0.0, 0.5]",
+        "prompt_count=2",
+        "simulated_voters=1",
+        "resamples=20",
+        "evaluate.bootstraps=2",
+        "train.steps=2",
+        "train.save_every=2",
+        "train.network.depth=1",
+        "train.data.batch_size=2",
+        "train.preview.steps=2",
+    ],
 }
 """What is set besides, so that a page's command takes seconds."""
+
+LARGER = ("ablate.md",)
+"""Pages whose dataset needs more than two clips."""
 
 MAKING = ("generate", "animate", "extend", "connect", "edit", "interpolate")
 """The commands that sample."""
@@ -89,6 +109,26 @@ def furnished(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return desk
 
 
+@pytest.fixture(scope="session")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of eight clips: blobs that cross different pictures at different speeds."""
+    from kinema.video.writer import write_video
+
+    desk, random = tmp_path_factory.mktemp("larger"), np.random.default_rng(0)
+    for number, name in enumerate(["red", "blue", "green", "wide", "tall", "quick", "slow", "round"]):
+        picture = np.kron(random.integers(0, 200, (8, 8, 3), np.uint8), np.ones((12, 12, 1), np.uint8))
+        frames = np.repeat(picture[None], 36, axis=0)
+        for index, frame in enumerate(frames):
+            left = (index * (number + 1) // 4) % 64
+            frame[30:60, left : left + 30] = (250, 30 * number, 40)
+        (desk / "footage").mkdir(exist_ok=True)
+        write_video(desk / "footage" / f"a {name} blob goes right.mp4", frames, fps=24)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(desk)
+        assert main(["curate", "footage", "--out", "dataset"]) == 0
+    return desk
+
+
 @pytest.fixture
 def desk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the furnished folder, without what the page itself makes."""
@@ -97,7 +137,8 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     if not any(block.language in ("bash", "python") for block in blocks(page)):
         return tmp_path
-    for item in request.getfixturevalue("furnished").iterdir():
+    furniture = "larger" if page.name in LARGER else "furnished"
+    for item in request.getfixturevalue(furniture).iterdir():
         if item.name not in made:
             copy = shutil.copytree if item.is_dir() else shutil.copy
             copy(item, tmp_path / item.name)
@@ -124,7 +165,7 @@ def test_examples_of_a_page_run(page: Path, desk: Path) -> None:
                     run_command(words, desk)
             case "python":
                 exec(compile(block.body, page.name, "exec", dont_inherit=True), names)
-            case "csv" if block.name:
+            case "csv" | "json" if block.name:
                 (desk / block.name).write_text(block.body, encoding="utf-8")
 
 
@@ -134,10 +175,29 @@ def run_command(words: list[str], desk: Path) -> None:
         run = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr
         return
+    if words[:2] == ["kinema", "studio"]:
+        serve_for_a_moment(words[1:])
+        return
     assert words[0] == "kinema", f"neither make nor kinema: {shlex.join(words)}"
     assert main(smaller(words)) == 0, shlex.join(words)
     if "--out" in words:
         assert (desk / words[words.index("--out") + 1]).exists()
+
+
+def serve_for_a_moment(words: list[str]) -> None:
+    """Start it on a free port, ask it for its first page, and end it as Ctrl-C does."""
+    port = words.index("--port") if "--port" in words else len(words)
+    words = [*words[:port], *words[port + 2 :], "--port", "0", "--json"]
+    command = [sys.executable, "-m", "kinema", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        local = told["enter"].replace("0.0.0.0", "127.0.0.1")
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        with opener.open(local, timeout=60) as answer:
+            assert answer.status == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -16,9 +16,10 @@ from kinema.errors import Interrupted, OutputError
 COMMANDS = [
     *("curate", "render-orbits", "filter", "report", "caption", "plan", "cache", "train", "orbit"),
     *("generate", "animate", "average", "demo", "evaluate", "arena", "convert", "bench", "export", "import"),
-    *("compare", "features", "ablate"),
+    *("compare", "features", "ablate", "prompts"),
     *("extend", "connect", "edit", "interpolate", "studio"),
     "pack",
+    "simulate",
     "render-world",
 ]
 HEAVY = ["torch", "av", "cv2", "pyarrow", "pydantic", "numpy", "duckdb", "transformers"]
@@ -152,3 +153,17 @@ def test_without_json_the_summary_is_for_people(
 ) -> None:
     assert main(["curate", str(footage), "--out", str(tmp_path / "dataset")]) == 0
     assert "sources" in capsys.readouterr().out
+
+
+def test_plan_prints_json_with_the_line_to_start_and_draws_a_picture(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = tmp_path / "plan.png"
+    words = ["plan", "demo", "--dataset", str(squares), "--sheet", str(sheet), "--no-measure", "--json"]
+    words += ["--nodes", "2", "--nproc", "4", "--set", 'data.buckets=[{resolution="32px",frames=4}]']
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["rows"][0]["clips"] == 1
+    assert found["not_measured"] == "not measured, as asked"
+    assert found["command"].startswith("torchrun --nnodes 2 --nproc-per-node 4")
+    assert sheet.stat().st_size > 1000

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -16,6 +17,34 @@ def test_off_a_terminal_each_stage_is_one_line(capsys: pytest.CaptureFixture[str
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == ["decode (3)", "write"]
+
+
+def test_off_a_terminal_long_stages_tell_how_far_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    with Bars(clock=lambda: now[0]) as bars:
+        bars.stage("curate", total=70)
+        for _ in range(7):
+            now[0] += 10
+            bars.advance(note="0.5 clips/s, 1 failed")
+    assert capsys.readouterr().err.splitlines() == [
+        "curate (70)",
+        "curate 3/70, 0.5 clips/s, 1 failed",
+        "curate 6/70, 0.5 clips/s, 1 failed",
+    ]
+
+
+def test_the_whole_note_of_curation_fits_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "0.4 clips/s, 63.0 h video/h, 5 min 03 s left, 12 failed"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "110")
+    with Bars() as bars:
+        bars.stage("curate", total=700)
+        bars.advance(2, note=note)
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    assert note in drawn
+    assert drawn.splitlines()[-1].count("left") == 1
 
 
 def test_on_a_terminal_a_bar_is_drawn(

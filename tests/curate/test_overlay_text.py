@@ -81,24 +81,41 @@ def test_short_words_are_found_anywhere_in_a_busy_picture(word: str, place: tupl
     assert text_area(frame[..., None], CONFIG) > 0.001
 
 
+@pytest.mark.parametrize(
+    ("readings", "counts"),
+    [
+        ([("Ja", 0.78), ("Ji1", 0.63)], False),
+        ([("Ja", 0.78), ("Ji1", 0.63), ("Ja", 0.9)], True),
+        ([("Hi", 0.65), ("H", 0.76), ("Hi", 0.99)], True),
+        ([("H", 1.0), ("H", 1.0), ("H", 1.0)], False),
+        ([("28", 0.6), ("28", 0.69)], False),
+        ([("28", 0.95), ("", 0.0), ("Zs", 0.8)], False),
+    ],
+)
+def test_two_of_the_readings_must_agree(readings: list[tuple[str, float]], counts: bool) -> None:
+    assert overlay_text._agree(readings, CONFIG) == counts
+
+
 @needs_rapidocr
 def test_what_is_read_otherwise_the_second_time_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     config = TextConfig(detect="on", width=639)
     engine = overlay_text._engine(config)
     titled = subtitled("And then the rain")[..., :1]
     assert text_area(titled, config) > 0
-    other = SimpleNamespace(txts=["28 of 9"], scores=[0.99])
-    monkeypatch.setattr(engine, "recognize_txt", after_the_first(engine.recognize_txt, other))
+    others = [SimpleNamespace(txts=[text], scores=[0.99]) for text in ("28 of 9", "wXkzq")]
+    monkeypatch.setattr(engine, "recognize_txt", after_the_first(engine.recognize_txt, others))
     assert text_area(titled, config) == 0.0
 
 
-def after_the_first(function: Callable[[list[np.ndarray]], object], other: object) -> Callable[..., object]:
-    """The function's own result at the first call, `other` from then on."""
-    calls: list[int] = []
+def after_the_first(
+    function: Callable[[list[np.ndarray]], object], others: list[SimpleNamespace]
+) -> Callable[..., object]:
+    """The function's own result at the first call, then each of the others."""
+    calls = iter([None, *others])
 
     def called(pictures: list[np.ndarray]) -> object:
-        calls.append(1)
-        return function(pictures) if len(calls) == 1 else other
+        other = next(calls)
+        return function(pictures) if other is None else other
 
     return called
 

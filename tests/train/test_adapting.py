@@ -37,6 +37,8 @@ class StopsAfterTwo:
     def stage(self, name: str, total: int | None = None) -> None:
         self.done = 0
 
+    def line(self, text: str) -> None: ...
+
     def advance(self, steps: int = 1, note: str = "") -> None:
         self.done += steps
         if self.done == 2 and steps:

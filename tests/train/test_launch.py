@@ -79,7 +79,8 @@ def test_a_dead_process_is_told_and_a_stopped_run_goes_on(
 
     last = int(checkpoint_folders(out / "checkpoints")[-1].name[5:])
     launcher = start(*words, "--resume", "--set", "steps=100000")
-    wait_for(lambda: rows(out) > last + 1, launcher)
+    # The rows of the dead run stay until its steps are made again: the heartbeat says that this one lives.
+    wait_for(lambda: read_heartbeat(out)["state"] == "running" and rows(out) > last + 1, launcher)
     launcher.send_signal(signal.SIGTERM)
     _, told = launcher.communicate(timeout=200)
     assert launcher.returncode == 130, told

@@ -27,9 +27,10 @@ from kinema.nn import STDiT2Config
 from kinema.runlog import learned, read_metrics
 from kinema.train.checkpoints import load_checkpoint
 from kinema.train.config import StageConfig, TrainConfig
-from kinema.train.encoders import RunEncoders, with_encoders
+from kinema.train.encoders import with_encoders
 from kinema.train.loop import train
 from kinema.train.optim import AdamWConfig, MuonConfig
+from kinema.train.sizes import RunEncoders
 from kinema.train.stages import at_rate, stage_config, stages, whole_chain
 
 IMAGES = BucketRule(resolution="32px", frames=1)

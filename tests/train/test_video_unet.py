@@ -33,6 +33,8 @@ class StopsAfterThree:
     def stage(self, name: str, total: int | None = None) -> None:
         self.done = 0
 
+    def line(self, text: str) -> None: ...
+
     def advance(self, steps: int = 1, note: str = "") -> None:
         import os
         import signal

@@ -122,32 +122,6 @@ def curate(
     return int(not summary.is_complete(settings.max_failed_share))
 
 
-@app.command(help_epilogue="Example: kinema plan demo --dataset dataset")
-def plan(
-    recipe: Recipe = None,
-    /,
-    *,
-    dataset: Dataset,
-    set_: Sets = (),
-    json: Json = False,
-) -> int:
-    """Say what training would see: clips, frames and batches by bucket, and what is left out and why."""
-    from kinema.config import find_recipe, load_config
-    from kinema.dataset.plan import make_plan
-    from kinema.train.config import TrainConfig
-    from kinema.train.stages import stages
-
-    settings = load_config(TrainConfig, find_recipe(recipe) if recipe else None, set_)
-    plans = {stage.name: make_plan(dataset, stage.config.data) for stage in stages(settings)}
-    if len(plans) == 1:
-        made = next(iter(plans.values()))
-        show(made.as_dict(), as_json=json, text=made.as_text())
-        return 0
-    text = "\n\n".join(f"stage {name}\n{made.as_text()}" for name, made in plans.items())
-    show({"stages": {name: made.as_dict() for name, made in plans.items()}}, as_json=json, text=text)
-    return 0
-
-
 @app.command(help_epilogue="Example: kinema demo --footage ~/Videos --out demo")
 def demo(
     *,

@@ -57,6 +57,29 @@ def evaluate(
     return int(bool(summary["skipped"]))
 
 
+@app.command(help_epilogue="Example: kinema prompts UCF-101 --out ucf101.csv --videos 2048")
+def prompts(
+    source: Annotated[
+        Path,
+        Parameter(help="Videos in one folder a class, a dataset (its captions), or VBench's list (.json)."),
+    ],
+    /,
+    *,
+    out: Annotated[Path, Parameter(name="--out", help="The table to write, .csv.")],
+    videos: Annotated[
+        int | None, Parameter(name="--videos", help="So many in all; the share of each prompt is kept.")
+    ] = None,
+    each: Annotated[int | None, Parameter(name="--each", help="So many videos of every prompt.")] = None,
+    seed: Annotated[int, Parameter(name="--seed", help="That of the first row; each next is one more.")] = 0,
+    json: Json = False,
+) -> int:
+    """Write the prompts of a protocol as a table for kinema generate --prompts: a row a video to make."""
+    from kinema.evaluate.prompt_lists import write_prompts
+
+    show(write_prompts(source, out, videos=videos, each=each, seed=seed), as_json=json)
+    return 0
+
+
 @app.command(help_epilogue="Example: kinema compare report-a report-b --json")
 def compare(
     *reports: Annotated[Path, Parameter(help="Folders or evaluation.json files of kinema evaluate.")],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
@@ -13,27 +14,40 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+_QUIET_S = 30.0
+"""Off a terminal, a stage that goes on tells how far it is this often."""
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """Nothing where the note tells the time that is left: it knows more than the count of steps."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if "left" in task.fields["note"] else Text("left ") + super().render(task)
 
 
 class Bars(AbstractContextManager["Bars"]):
-    """`progress.Progress` on stderr: a bar on a terminal, otherwise one line per stage."""
+    """`progress.Progress` on stderr: a bar on a terminal, otherwise one line per stage and half a minute."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told_s = clock()
         console = Console(stderr=True)
         self._drawn = console.is_terminal
         self._bars = RichProgress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            _TimeLeft(),
             TextColumn("{task.fields[note]}"),
             console=console,
             disable=not self._drawn,
@@ -55,6 +69,7 @@ class Bars(AbstractContextManager["Bars"]):
             self._bars.stop_task(self._task)
         if not self._drawn:
             tell(name if total is None else f"{name} ({total})")
+            self._told_s = self._clock()
         self._task = self._bars.add_task(name, total=total, note="")
 
     def advance(self, steps: int = 1, note: str = "") -> None:
@@ -65,6 +80,9 @@ class Bars(AbstractContextManager["Bars"]):
             self._bars.update(self._task, advance=steps, note=note)
         else:
             self._bars.advance(self._task, steps)
+        if not self._drawn and self._clock() - self._told_s >= _QUIET_S:
+            self._told_s = self._clock()
+            tell(_how_far(self._bars.tasks[-1]))
 
     def line(self, text: str) -> None:
         """A line that stays, above the bar where there is one."""
@@ -72,6 +90,11 @@ class Bars(AbstractContextManager["Bars"]):
             self._bars.console.print(text, markup=False, highlight=False)
         else:
             tell(text)
+
+
+def _how_far(task: Task) -> str:
+    total = "" if task.total is None else f"/{task.total:.0f}"
+    return ", ".join(filter(None, (f"{task.description} {task.completed:.0f}{total}", task.fields["note"])))
 
 
 def tell(line: str) -> None:

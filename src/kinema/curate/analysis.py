@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from kinema.curate.camera import CameraConfig, CameraScorer
 from kinema.curate.cuts import CutConfig, CutDetector
@@ -199,15 +200,20 @@ def _clip(source: Source, span: Span, times_s: list[float]) -> Clip:
 def _scored(clip: Clip, wanted: list[Scorer], tracks: dict[Sampling, FrameTrack]) -> Clip:
     scores: dict[str, Any] = {}
     for scorer in wanted:
-        scores |= scorer(*tracks[scorer.sampling].between(clip.start_s, clip.end_s))
+        scores |= scorer(*_sampled(clip, tracks[scorer.sampling]))
     return replace(clip, **scores)
+
+
+def _sampled(clip: Clip, track: FrameTrack) -> tuple[UInt8[np.ndarray, "t h w c"], Float[np.ndarray, " t"]]:
+    """The clip's frames in a track and their times; a still picture ends when it begins and has one frame."""
+    return track.between(clip.start_s, max(clip.end_s, clip.start_s + 1e-6))
 
 
 def _thumbnails(clips: list[Clip], track: FrameTrack) -> dict[str, bytes]:
     """The middle one of each clip's sampled frames."""
     found: dict[str, bytes] = {}
     for clip in clips:
-        frames, _ = track.between(clip.start_s, max(clip.end_s, clip.start_s + 1e-6))
+        frames, _ = _sampled(clip, track)
         if len(frames):
             found[clip.clip_id] = image_bytes(frames[len(frames) // 2], ".jpg")
     return found
@@ -222,7 +228,7 @@ def _kept(clips: list[Clip], track: FrameTrack, count: int) -> dict[str, bytes]:
     """The middles of `count` equal parts of each clip, or the nearest sampled frames before them."""
     found: dict[str, bytes] = {}
     for clip in clips:
-        frames, times = track.between(clip.start_s, max(clip.end_s, clip.start_s + 1e-6))
+        frames, times = _sampled(clip, track)
         names = kept_names(clip.clip_id, count if clip.frames > 1 else 1)
         for place, name in enumerate(names if len(frames) else ()):
             wanted_s = clip.start_s + (clip.end_s - clip.start_s) * (place + 0.5) / len(names)

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 
+from kinema.curate.filter_words import score_in_words
 from kinema.curate.filters import Check
-from kinema.page.charts import number
 
 _SHOWN = 6
 _WIDTH = 192
@@ -52,7 +52,7 @@ class Thumbnails:
 
 @dataclass(frozen=True)
 class Rows:
-    """What the sheets say of clips, one entry a clip."""
+    """What the sheets say of clips, one entry a clip. `reasons` are in plain words."""
 
     clip_ids: Sequence[str]
     names: Sequence[str]
@@ -84,7 +84,7 @@ def sheets(
                 indices.tolist(),
                 rows,
                 thumbnails,
-                [f"{check.score} {number(values[index])}" for index in indices],
+                [score_in_words(check.score, float(values[index])) for index in indices],
             ),
         )
         for title, indices in chosen

@@ -1,7 +1,7 @@
 """How much of the picture is text: titles, subtitles, signs. Detection and recognition by rapidocr.
 
 The detector alone takes foliage for text, and the recogniser now and then reads two letters in it. A box
-counts when it is read alike twice, the second time in a wider cut; both run only where text may be.
+counts when two of three readings are alike, the others in wider cuts; both run only where text may be.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
 from importlib.util import find_spec
+from itertools import combinations
 from typing import Any, Literal
 
 import cv2
@@ -32,7 +33,7 @@ UNCLIP_AREA = 1.7
 class TextConfig:
     """`detect`: "auto" is on where rapidocr is installed. `width`: pixels of the frames that are read.
 
-    For a box to count, both readings must have so many `characters` (letters and digits), be `alike` (1:
+    For a box to count, two readings must have so many `characters` (letters and digits), be `alike` (1:
     the same), and the surer one must have this `score`; `threads` per process.
     """
 
@@ -121,35 +122,39 @@ def _read(
     if not regions:
         return []
     shown = sheet(frame, regions)
-    scale = float(np.clip((_SHEET_SHARE * frame.size / shown.pixels.size) ** 0.5, 1.0, _MOST_ENLARGED))
-    large = cv2.resize(shown.pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    return [shown.in_frame(box / scale) for box in _readable(large, config)]
+    large = cv2.resize(shown.pixels, None, fx=_ENLARGED, fy=_ENLARGED, interpolation=cv2.INTER_CUBIC)
+    return [shown.in_frame(box / _ENLARGED) for box in _readable(large, config)]
 
 
 def _readable(picture: UInt8[np.ndarray, "h w"], config: TextConfig) -> list[Box]:
-    """Boxes that are read alike twice."""
+    """Boxes of which two readings are alike."""
     engine, colour = _engine(config), cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
     first = engine(colour)
     if first.boxes is None:
         return []
-    candidates = [
-        (np.asarray(box, np.float32), text, score)
-        for box, text, score in zip(first.boxes, first.txts, first.scores, strict=True)
-        if len(_letters(text)) >= config.characters
-    ]
-    if not candidates:
-        return []
-    again = engine.recognize_txt([_cut(colour, _wider(box)) for box, _, _ in candidates])
-    return [
-        box
-        for (box, text, score), other, second in zip(candidates, again.txts, again.scores, strict=True)
-        if max(score, second) >= config.score and _alike(text, other, config)
-    ]
+    boxes = [np.asarray(box, np.float32) for box in first.boxes]
+    readings = [[(text, score)] for text, score in zip(first.txts, first.scores, strict=True)]
+    for share in _GROWTHS:
+        open_ = [index for index, read in enumerate(readings) if not _agree(read, config)]
+        if not open_:
+            break
+        again = engine.recognize_txt([_cut(colour, _grown(boxes[index], share)) for index in open_])
+        for index, text, score in zip(open_, again.txts, again.scores, strict=True):
+            readings[index].append((text, score))
+    return [box for box, read in zip(boxes, readings, strict=True) if _agree(read, config)]
+
+
+def _agree(readings: Sequence[tuple[str, float]], config: TextConfig) -> bool:
+    """Whether two readings (text, confidence) are alike, and the surer one is sure enough."""
+    return any(
+        max(score, other_score) >= config.score and _alike(text, other, config)
+        for (text, score), (other, other_score) in combinations(readings, 2)
+    )
 
 
 def _alike(text: str, other: str, config: TextConfig) -> bool:
     left, right = _letters(text), _letters(other)
-    if len(right) < config.characters:
+    if min(len(left), len(right)) < config.characters:
         return False
     return SequenceMatcher(None, left, right, autojunk=False).ratio() >= config.alike
 
@@ -158,12 +163,12 @@ def _letters(text: str) -> str:
     return "".join(char for char in text.casefold() if char.isalnum())
 
 
-_WIDER = 0.15
+_GROWTHS = (0.15, -0.1)
 
 
-def _wider(box: Box) -> Box:
+def _grown(box: Box, share: float) -> Box:
     """Grown on each side by a share of its height."""
-    down = (box[3] - box[0]) * _WIDER
+    down = (box[3] - box[0]) * share
     along = (box[1] - box[0]) / (np.linalg.norm(box[1] - box[0]) + 1e-6) * np.linalg.norm(down)
     return np.asarray(box + np.stack([-along - down, along - down, along + down, down - along]))
 
@@ -204,5 +209,5 @@ def _engine(config: TextConfig) -> Any:  # noqa: ANN401 (rapidocr has no types)
 
 
 _LONGEST_SHEET = 2000
-_SHEET_SHARE, _MOST_ENLARGED = 0.5, 1.5
-"""Small sheets are enlarged up to this share of the frame: words of two letters are found more surely."""
+_ENLARGED = 1.5
+"""Words of two letters are found more surely."""

@@ -19,6 +19,7 @@ from jaxtyping import Float
 
 from kinema.curate.clip_table import SCORE_COLUMNS, flags, floats, read_columns, scores_in
 from kinema.curate.contact_sheets import Rows, Thumbnails, card, row, sheets
+from kinema.curate.filter_words import in_words
 from kinema.curate.filters import Check, Scores, checks
 from kinema.curate.refilter import filters_of
 from kinema.manifest import Source, read_sources
@@ -55,6 +56,13 @@ _ABOUT = {
     "frozen_frames": "Share of the frames that repeat the one before.",
     "letterbox": "Share of the picture that is black bars.",
     "camera_confidence": "How sure the kind of camera motion is.",
+}
+_KINDS = {
+    "start": "the file's first frame",
+    "hard": "a hard cut",
+    "fade": "a fade",
+    "dissolve": "a dissolve",
+    "length": "a split of a long shot",
 }
 _GEOMETRY = ("duration_s", "side", "aspect_ratio", "fps")
 
@@ -103,20 +111,22 @@ def refresh_report(folder: Path) -> None:
 
 def _read(folder: Path) -> Dataset:
     clips = read_columns(folder, _COLUMNS)
+    scores = scores_in(clips)
+    filters = checks(scores, filters_of(folder))
+    words = {check.reason: in_words(check) for check in filters}
     rows = Rows(
         clips["clip_id"].to_pylist(),
         [path.rpartition("/")[2] for path in clips["source_path"].to_pylist()],
         floats(clips, "start_s"),
         flags(clips, "kept"),
-        [why or [] for why in clips["drop_reasons"].to_pylist()],
+        [[words.get(reason, reason) for reason in why or ()] for why in clips["drop_reasons"].to_pylist()],
     )
-    scores = scores_in(clips)
     return Dataset(
         read_sources(folder),
         clips,
         rows,
         scores,
-        checks(scores, filters_of(folder)),
+        filters,
         Thumbnails(folder, _MOST_PICTURE_BYTES),
         floats(clips, "duration_s") / 3600,
     )
@@ -143,7 +153,9 @@ def _funnel(dataset: Dataset) -> str:
     for check in dataset.filters:
         if check.broken.any():
             left &= ~check.broken
-            steps.append((f"without {check.reason}", _share(hours[left].sum(), whole), _left(dataset, left)))
+            steps.append(
+                (f"without: {in_words(check)}", _share(hours[left].sum(), whole), _left(dataset, left))
+            )
     return paragraph(_FUNNEL) + shares(steps) + _drops(dataset)
 
 
@@ -151,14 +163,15 @@ def _drops(dataset: Dataset) -> str:
     alone = Counter(why[0] for why in dataset.rows.reasons if len(why) == 1)
     rows = [
         (
+            in_words(check),
             check.reason,
             str(int(check.broken.sum())),
-            str(alone[check.reason]),
+            str(alone[in_words(check)]),
             _duration(dataset.hours[check.broken].sum()),
         )
         for check in dataset.filters
     ]
-    names = ("filter: a clip is dropped when", "clips", "by this alone", "footage")
+    names = ("dropped", "setting", "clips", "by this alone", "footage")
     return table(names, rows) if rows else paragraph("No filter is set.")
 
 
@@ -189,7 +202,7 @@ def _kinds(dataset: Dataset) -> str:
         counts = Counter(word for word in dataset.clips[name].to_pylist() if word)
         if counts:
             bars = [
-                (word, count / len(dataset.hours), str(count))
+                (_KINDS.get(word, word.replace("_", " ")), count / len(dataset.hours), str(count))
                 for word, count in sorted(counts.items(), key=_most)
             ]
             found += f"<h3>{title}</h3>{shares(bars)}"
@@ -200,7 +213,8 @@ def _scores(dataset: Dataset) -> str:
     names = [name for name in _ABOUT if name not in _GEOMETRY]
     measured = [name for name in names if dataset.clips[name].null_count < dataset.clips.num_rows]
     absent = [name for name in names if name not in measured]
-    told = f"Not measured in this dataset: {', '.join(absent)}." if absent else ""
+    named = ", ".join(name.replace("_", " ") for name in absent)
+    told = f"Not measured in this dataset: {named}." if absent else ""
     return paragraph(_SCORES) + _histograms(dataset, measured) + (paragraph(told) if told else "")
 
 
@@ -212,7 +226,7 @@ def _contact_sheets(dataset: Dataset) -> Iterator[str]:
         values = dataset.scores.values[check.score]
         parts = sheets(check, values, dataset.rows, dataset.thumbnails)
         if parts and check.broken.any():
-            body += f"<h3>{html.escape(check.reason)}</h3>"
+            body += f"<h3>{html.escape(in_words(check).capitalize())}</h3>"
             body += "".join(f"<h4>{title}</h4>{sheet}" for title, sheet in parts)
     body += _near_duplicates(dataset)
     if body:
@@ -227,7 +241,7 @@ def _near_duplicates(dataset: Dataset) -> str:
         return ""
     indices = [index for pair in pairs for index in pair]
     labels = ["repeats", "the one kept"] * len(pairs)
-    return "<h3>near duplicate</h3>" + row(indices, dataset.rows, dataset.thumbnails, labels)
+    return "<h3>Near duplicate</h3>" + row(indices, dataset.rows, dataset.thumbnails, labels)
 
 
 def _captions(dataset: Dataset) -> str:
@@ -303,8 +317,9 @@ _LEAD = (
     "the reason, and other filters can bring it back."
 )
 _FUNNEL = (
-    "What is left of the footage after each filter in turn. A clip that several filters reject is counted at "
-    "the first."
+    "What is left of the footage after each filter in turn. A clip that "
+    "several filters reject is counted at the first. The table counts every filter by itself; its settings "
+    "are what kinema filter --set takes."
 )
 _SCORES = (
     "Each clip counts once. Filled: kept. Hollow: dropped, by whichever filter. A dashed line is where a "
@@ -312,5 +327,6 @@ _SCORES = (
 )
 _SHEETS = (
     "For each filter that dropped something: the clips furthest on the wrong side of it, those next to the "
-    "line, and those furthest on the right side. If a borderline clip looks good, move the line."
+    "line, and those furthest on the right side. If a borderline clip looks good, move the line: kinema "
+    "filter does so in seconds."
 )

@@ -79,16 +79,19 @@ class Plan:
             f"{row.bucket:<24}{row.clips:>9.4g}{row.frames:>10.6g}{row.batch_size:>12}{row.batches:>18.4g}"
             for row in self.rows
         ]
-        lines.append(
+        return "\n".join(lines + self.remarks())
+
+    def remarks(self) -> list[str]:
+        """What is used, what is left out and why, and the warnings, a line each."""
+        lines = [
             f"{self.usable} of {self.kept} kept clips are used; {self.video_share:.0%} of an epoch is video, "
             "the rest single frames"
-        )
+        ]
         lines += _grouped(self.left_out)
         lines += [
             f"dropped by curation: {count} x {reason}" for reason, count in sorted(self.dropped.items())
         ]
-        lines += [f"warning: {warning}" for warning in self.warnings]
-        return "\n".join(lines)
+        return lines + [f"warning: {warning}" for warning in self.warnings]
 
 
 def _grouped(left_out: Sequence[LeftOut]) -> list[str]:

@@ -57,6 +57,11 @@ class PublishedSchedule:
         )
         return PlannedBatch(step, epoch, bucket, samples)
 
+    def shapes(self, step: int, world: int = 1) -> list[tuple[Bucket, int]]:
+        epoch, local = self._locate(step, world)
+        batches = self._batches(epoch, world)[local * world : (local + 1) * world]
+        return [(bucket, len(rows)) for bucket, rows in batches]
+
     def members(self, epoch: int) -> dict[Bucket, list[Clip]]:
         return {bucket: [self._clips[row] for row in rows] for bucket, (_, rows) in self._rows(epoch).items()}
 

@@ -56,20 +56,29 @@ class TimedSchedule:
         if step < 0 or not 0 <= rank < world:
             raise ValueError(f"expected step >= 0 and 0 <= rank < world, got {step}, {rank}, {world}")
         self._check_world(world)
-        epoch = self._epoch_of(step)
-        first = self._steps[epoch - 1] if epoch else 0
-        position, number = self._order(epoch)[step - first]
+        epoch, position, number = self._place(step)
         size = int(self._batch_sizes[position])
         samples = self._samples(step, position, number)
         share = size // world
         mine = tuple(samples[rank * share : (rank + 1) * share])
         return PlannedBatch(step, epoch, self._draws.buckets[position], mine)
 
+    def shapes(self, step: int, world: int = 1) -> list[tuple[Bucket, int]]:
+        self._check_world(world)
+        _, position, _ = self._place(step)
+        return [(self._draws.buckets[position], int(self._batch_sizes[position]) // world)] * world
+
     def members(self, epoch: int) -> dict[Bucket, list[Clip]]:
         return {
             bucket: [self._clips[index] for index in self._draws.members(epoch, position)]
             for position, bucket in enumerate(self._draws.buckets)
         }
+
+    def _place(self, step: int) -> tuple[int, int, int]:
+        """The epoch of a step, its bucket, and the number of the batch in the bucket's stream."""
+        epoch = self._epoch_of(step)
+        first = self._steps[epoch - 1] if epoch else 0
+        return epoch, *self._order(epoch)[step - first]
 
     def _check_world(self, world: int) -> None:
         uneven = np.flatnonzero(self._batch_sizes % world)

@@ -34,6 +34,10 @@ class Schedule(Protocol):
         """The batch of a rank in a step."""
         ...
 
+    def shapes(self, step: int, world: int = 1) -> list[tuple[Bucket, int]]:
+        """The bucket of each rank in a step and its number of clips, without saying which clips."""
+        ...
+
     def members(self, epoch: int) -> dict[Bucket, list[Clip]]:
         """The clips that an epoch offers to each bucket."""
         ...

@@ -39,3 +39,17 @@ def forward_flops(config: STDiT2Config, shape: LatentShape) -> float:
 def training_flops(config: STDiT2Config, shape: LatentShape) -> float:
     """Forward and backward: three times the forward pass (gradient checkpointing adds one more)."""
     return 3 * forward_flops(config, shape)
+
+
+def kept_numbers(config: STDiT2Config, shape: LatentShape, *, checkpointing: bool = False) -> float:
+    """Numbers of one clip that the forward pass keeps for the backward pass.
+
+    Per token and block, in widths: each attention over space or time keeps its input, the modulated input,
+    queries, keys and values, its mixture and its result (7); that to the text its input, queries and mixture
+    (3); the feed-forward part input, modulated input, hidden layer before and after its activation, and
+    result (3 + 2 mlp_ratio). With checkpointing a block keeps its input, and one block at a time all of it.
+    """
+    pt, ph, pw = config.patch_size
+    tokens = -(-shape.frames // pt) * -(-shape.height // ph) * -(-shape.width // pw)
+    block = tokens * config.hidden * (20 + 2 * config.mlp_ratio)
+    return config.depth * tokens * config.hidden + block if checkpointing else config.depth * block

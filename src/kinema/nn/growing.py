@@ -12,7 +12,7 @@ from kinema.checkpoint import fill_module
 from kinema.nn.video_unet import VideoUNet
 
 _WIDENED = ("conv_in.weight", "add_embedding.linear_1.weight")
-_NEW = "placeholder"
+_NEW = ("placeholder", "frame_embedder.")
 _LAST = re.compile(r"(_res_block\.conv2|attentions\.\d+\.proj_out|^conv_out)\.(weight|bias)$")
 
 
@@ -30,7 +30,7 @@ def fill_grown(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -
     Raises `CheckpointError` naming the first key that does not fit.
     """
     own = network.state_dict()
-    grown = {name: own[name] for name in (_NEW,) if name in own} | dict(tensors)
+    grown = {name: value for name, value in own.items() if name.startswith(_NEW)} | dict(tensors)
     for name in _WIDENED:
         if name in own and name in grown:
             grown[name] = widened(grown[name], own[name].shape[1])

@@ -44,6 +44,30 @@ class ScalarEmbedder(nn.Module):
         return embedded
 
 
+class FrameTimes(ScalarEmbedder):
+    """When each frame is seen, as a vector that is added to its tokens; zero until it is trained.
+
+    Told in eighths of a second from the first frame on, so that the same motion is told alike at any rate.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__(hidden)
+        self.begin_at_zero()
+
+    @torch.no_grad()
+    def begin_at_zero(self) -> None:
+        """The last layer gives zeros."""
+        for parameter in self.mlp[-1].parameters():
+            parameter.zero_()
+
+    def of(self, frames: int, fps: Float[Tensor, " b"], span: int = 1) -> Float[Tensor, "b t 1 d"]:
+        """For `frames` tokens along time, each `span` frames long."""
+        index = torch.arange(frames, device=fps.device, dtype=torch.float32)
+        eighths = index * 8 * span / fps.float().clamp_min(1e-3)[:, None]
+        embedded: Tensor = self(eighths.flatten())
+        return rearrange(embedded, "(b t) d -> b t 1 d", t=frames)
+
+
 class Mlp(nn.Module):
     """Linear, tanh-GELU, Linear."""
 

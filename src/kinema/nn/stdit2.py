@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from kinema.nn.attention import Angles, CrossAttention, KeysValues, SelfAttention
 from kinema.nn.conditioning import Conditioning
 from kinema.nn.layers import (
+    FrameTimes,
     Mlp,
     PatchEmbed,
     RotaryEmbedding,
@@ -45,6 +46,7 @@ class STDiT2Config:
     that are added to the tokens: a small network learns shapes sooner when a place is told relatively.
     `modulate_by_caption`: the mean of the caption's words joins the timestep in what steers the blocks,
     beside the attention to each word: it multiplies the tokens, where attention can only add to them.
+    `frame_times`: each frame's tokens are told its time; attention along time alone knows only differences.
     """
 
     kind: Literal["stdit2"] = "stdit2"
@@ -66,6 +68,7 @@ class STDiT2Config:
     images_skip_time: bool = False
     spatial_rope: bool = False
     modulate_by_caption: bool = False
+    frame_times: bool = False
 
     def __post_init__(self) -> None:
         if self.hidden % 12:
@@ -231,6 +234,8 @@ class STDiT2(nn.Module):
         if config.modulate_by_caption:
             self.caption_pool = nn.Linear(width, width)
         initialise(self)
+        if config.frame_times:
+            self.frame_embedder = FrameTimes(width)
 
     def forward(
         self,
@@ -250,6 +255,8 @@ class STDiT2(nn.Module):
         tokens = self.x_embedder(latents.to(self.x_embedder.proj.weight.dtype))
         tokens = tokens + self.positions(latents, conditioning)[:, None].to(tokens.dtype)
         frames, angles = tokens.shape[1], self.rope(tokens.shape[1])
+        if self.config.frame_times:
+            tokens = tokens + self.frame_embedder.of(frames, conditioning.fps, self.config.patch_size[0])
         places = self._places(latents)
         if self.sequence is not None:
             tokens, modulations = self.sequence.own(tokens), modulations.own(self.sequence)

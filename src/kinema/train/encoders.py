@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -33,18 +33,10 @@ from kinema.errors import CheckpointError, ConfigError
 from kinema.model import Model
 from kinema.nn import NetworkConfig, STDiT2Config, VideoUNet, VideoUNetConfig
 from kinema.train.config import TrainConfig
+from kinema.train.sizes import EncoderSizes, RunEncoders
 from kinema.train.stages import stages
 
 _VAE, _TEXT = "vae", "text_encoder"
-
-
-@dataclass(frozen=True)
-class RunEncoders:
-    """What a run encodes with; `image` is there for the tasks that are shown pictures."""
-
-    autoencoder: Autoencoder
-    text: TextEncoder
-    image: ImageEncoder | None = None
 
 
 def run_encoders(
@@ -73,26 +65,37 @@ def fresh_encoders(config: TrainConfig, dataset: Path, started: Model | None) ->
 
 def with_encoders(config: TrainConfig, encoders: RunEncoders, started: Model | None) -> TrainConfig:
     """The config with everything that follows from the encoders, the preset, or the model started from."""
-    _check_task(config, encoders, started)
     if started is not None:
+        _check_task(config, EncoderSizes.of(encoders), started.network.config)
         return _as_started(config, started, encoders)
-    return replace(config, network=_network_for(config, encoders))
+    return with_sizes(config, EncoderSizes.of(encoders))
 
 
-def _check_task(config: TrainConfig, encoders: RunEncoders, started: Model | None) -> None:
-    network = config.network if started is None else started.network.config
+def with_sizes(config: TrainConfig, sizes: EncoderSizes) -> TrainConfig:
+    """The config of a run that starts from nothing, with what follows from its encoders and the preset."""
+    _check_task(config, sizes, config.network)
+    return replace(config, network=_network_for(config, sizes))
+
+
+def known_encoders(config: TrainConfig, started: Model) -> RunEncoders:
+    """Those of a run that starts from a model; nothing is taught new words or written."""
+    if config.task == "text-to-video":
+        return RunEncoders(started.autoencoder, started.text_encoder)
+    return RunEncoders(started.autoencoder, NoText(), _image_encoder(config, started))
+
+
+def _check_task(config: TrainConfig, sizes: EncoderSizes, network: NetworkConfig) -> None:
     if config.task == "text-to-video":
         return
     if isinstance(network, STDiT2Config):
         raise ConfigError(
             f'task = "{config.task}" is for a video-unet; a stdit2 learns to go on from given frames by masks'
         )
-    if encoders.autoencoder.temporal_factor != 1:
+    if sizes.temporal_factor != 1:
         raise ConfigError(f'task = "{config.task}" needs an autoencoder of one frame a latent frame')
 
 
-def _network_for(config: TrainConfig, encoders: RunEncoders) -> NetworkConfig:
-    autoencoder, text_encoder = encoders.autoencoder, encoders.text
+def _network_for(config: TrainConfig, sizes: EncoderSizes) -> NetworkConfig:
     learned = getattr(config.process, "learned_variance", False)
     match config.network:
         case STDiT2Config() as network:
@@ -104,9 +107,9 @@ def _network_for(config: TrainConfig, encoders: RunEncoders) -> NetworkConfig:
             published = config.preset == "published"
             return replace(
                 network,
-                in_channels=autoencoder.latent_channels,
-                caption_channels=text_encoder.width,
-                max_tokens=text_encoder.max_tokens,
+                in_channels=sizes.latent_channels,
+                caption_channels=sizes.context_width,
+                max_tokens=sizes.words,
                 learned_variance=learned,
                 rope_first=network.rope_first or published,
                 final_layer_published=network.final_layer_published or published,
@@ -117,8 +120,8 @@ def _network_for(config: TrainConfig, encoders: RunEncoders) -> NetworkConfig:
                 raise ConfigError(
                     "process.learned_variance must be false: the video UNet has no channels for it"
                 )
-            context = text_encoder.width if encoders.image is None else encoders.image.width
-            return _for_task(config, replace(network, context_width=context), autoencoder.latent_channels)
+            network = replace(network, context_width=sizes.context_width)
+            return _for_task(config, network, sizes.latent_channels)
 
 
 def _for_task(config: TrainConfig, network: VideoUNetConfig, channels: int) -> VideoUNetConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -29,6 +30,24 @@ _LOST_A_PEER = ("remote worker", "closed by peer", "reset by peer")
 _PEER_FIRST_S = 3.0
 _GRACE_S = 120
 """Seconds that ranks have for finishing a step and saving when they are asked to stop."""
+
+
+def torchrun_line(recipe: str | None, dataset: Path, sets: Sequence[str], nodes: int, nproc: int) -> str:
+    """The same line for every one of so many machines; NODE0 is the name of the first."""
+    train = [
+        "-m",
+        "kinema",
+        "train",
+        *([recipe] if recipe else []),
+        "--dataset",
+        str(dataset),
+        "--out",
+        "run",
+    ]
+    train += [word for one in sets for word in ("--set", one)]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "NODE0:29500"] if nodes > 1 else ["--standalone"]
+    processes = ["--nnodes", str(nodes), "--nproc-per-node", str(nproc)]
+    return shlex.join(["torchrun", *processes, *meeting, "--shutdown-timeout", str(_GRACE_S), *train])
 
 
 def launch(arguments: Sequence[str], processes: int, out: Path) -> None:

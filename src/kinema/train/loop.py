@@ -15,6 +15,7 @@ from kinema.train.config import TrainConfig
 from kinema.train.pace import measured_peak
 from kinema.train.parallel import World, join
 from kinema.train.previews import write_previews
+from kinema.train.rehearsal import open_run
 from kinema.train.reporting import Reporter
 from kinema.train.setup import Run, prepare
 from kinema.train.stages import stages
@@ -46,6 +47,7 @@ def _train(  # noqa: PLR0913, PLR0917 - what train has, and its world
     run = prepare(config, dataset, out, resume, world)
     for refusal in run.refused if world.main else ():
         _log.warning("damaged checkpoint passed over: %s", refusal)
+    open_run(run, progress)
     began, first_step = time.monotonic(), run.state.step
     with (
         run.caches.held(),

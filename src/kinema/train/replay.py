@@ -20,10 +20,11 @@ from kinema.shapes import Bucket
 from kinema.train.adapting import adapt
 from kinema.train.checkpoints import Checkpoints, fill_from, load_checkpoint
 from kinema.train.config import TrainConfig
-from kinema.train.encoders import RunEncoders, run_encoders
+from kinema.train.encoders import run_encoders
 from kinema.train.objective import Objective, draw
 from kinema.train.pictures import Pictures
 from kinema.train.setup import Run
+from kinema.train.sizes import RunEncoders
 from kinema.train.stages import Stage, stages
 
 FAILED = "failed"

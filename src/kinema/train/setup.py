@@ -34,14 +34,15 @@ from kinema.train.checkpoints import (
 )
 from kinema.train.config import TrainConfig
 from kinema.train.encoders import (
-    RunEncoders,
     check_lengths,
     learns_new_words,
     run_encoders,
     trained_parts,
     with_encoders,
 )
+from kinema.train.forecast import Forecast, Measured, forecast_of, process_mb
 from kinema.train.parallel import World
+from kinema.train.sizes import EncoderSizes, RunEncoders
 from kinema.train.stages import stages, whole_chain
 from kinema.train.state import TrainState, average_group
 
@@ -60,7 +61,7 @@ class Run:
     dataset: Path
     folder: Path
     world: World
-    plan: Plan
+    forecasts: tuple[Forecast, ...]
     state: TrainState
     model: Model
     checkpoints: Checkpoints
@@ -127,6 +128,7 @@ def prepare(config: TrainConfig, dataset: Path, folder: Path, resume: bool, worl
 
     encoders = world.first(made)
     config = with_encoders(config, encoders, started)
+    costs = _forecasts(config, plans, EncoderSizes.of(encoders), world)
     check_lengths(config, encoders.autoencoder)
     model = Model(
         network=_seeded_network(config),
@@ -148,14 +150,14 @@ def prepare(config: TrainConfig, dataset: Path, folder: Path, resume: bool, worl
     _check_angles(model.network, dataset)
     state, refused = _state(config, model, started, folder, world)
     if world.main:
-        write_json(folder / "plan.json", _plan_record(config, plans))
+        write_plan(folder, costs)
         write_text(folder / RESOLVED, tomli_w.dumps(_without_none(asdict(config))))
     return Run(
         config=config,
         dataset=dataset,
         folder=folder,
         world=world,
-        plan=plans[-1],
+        forecasts=costs,
         state=state,
         model=model,
         checkpoints=checkpoints,
@@ -224,11 +226,19 @@ def _parts(config: TrainConfig, model: Model, world: World) -> dict[str, nn.Modu
     return parts
 
 
-def _plan_record(config: TrainConfig, plans: list[Plan]) -> dict[str, Any]:
-    if len(plans) == 1:
-        return plans[0].as_dict()
-    names = [stage.name for stage in stages(config)]
-    return {"stages": {name: plan.as_dict() for name, plan in zip(names, plans, strict=True)}}
+def write_plan(folder: Path, costs: tuple[Forecast, ...], measured: Measured | None = None) -> None:
+    """plan.json: what each stage trains on, what it takes, and what the heaviest bucket was seen to take."""
+    record = {cost.name: cost.as_dict() for cost in costs}
+    told = {} if measured is None else {"measured": asdict(measured)}
+    write_json(folder / "plan.json", ({"stages": record} if len(costs) > 1 else costs[0].as_dict()) | told)
+
+
+def _forecasts(
+    config: TrainConfig, plans: list[Plan], sizes: EncoderSizes, world: World
+) -> tuple[Forecast, ...]:
+    base_mb = process_mb()
+    chain = zip(stages(config), plans, strict=True)
+    return tuple(forecast_of(stage, plan, sizes, world.size, base_mb) for stage, plan in chain)
 
 
 def _claim(folder: Path, resume: bool) -> None:

@@ -1,0 +1,1 @@
+"""Training past this machine: the real order of batches under a model of what they cost."""
