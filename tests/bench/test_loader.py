@@ -25,7 +25,8 @@ from kinema.video.writer import write_video
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Footage]:
     folder = tmp_path_factory.mktemp("videos")
     for name, size in (("a.mp4", (720, 1280)), ("small.mp4", (72, 128))):
-        rows = np.linspace(0, 255, size[0], dtype=np.uint8)[:, None, None] * np.ones((1, size[1], 3), np.uint8)
+        column = np.linspace(0, 255, size[0], dtype=np.uint8)[:, None, None]
+        rows = column * np.ones((1, size[1], 3), np.uint8)
         write_video(folder / name, (np.roll(rows, 9 * step, axis=0) for step in range(64)), fps=25)
     return high_definition(folder)
 
