@@ -9,7 +9,7 @@ from kinema.bench.loader import (
     FRAMES,
     Footage,
     RandomClip,
-    decode_alone,
+    decode_only,
     high_definition,
     memory_figure,
     random_clips,
@@ -46,7 +46,7 @@ def test_clips_lie_inside_their_files_and_are_the_same_every_time(files: list[Fo
 
 def test_the_floor_decodes_all_frames_up_to_the_last_wanted_one(files: list[Footage]) -> None:
     clip = RandomClip(files[0], tuple(range(20, 20 + FRAMES)))
-    assert decode_alone(clip) == 20 + FRAMES
+    assert decode_only(clip) == 20 + FRAMES
     assert read_own(clip).shape == (FRAMES, 240, 426, 3)
 
 

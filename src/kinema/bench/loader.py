@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from jaxtyping import UInt8
 
@@ -21,6 +20,7 @@ from kinema.bench.cuts import processor_seconds
 from kinema.bench.figures import Figure, report
 from kinema.errors import ConfigError
 from kinema.shapes import Size
+from kinema.video.bare import decode_alone
 from kinema.video.reader import probe, read_frames
 
 PARTS = ("speed", "memory")
@@ -105,7 +105,7 @@ def speed_figures(files: Sequence[Footage], count: int, stride: int) -> list[Fig
     """Ours beside each peer, one thread; every clip is read by all of them in turn, and counts with the
     median of `ROUNDS` times.
     """
-    tasks: dict[str, Callable[[RandomClip], object]] = {"kinema": read_own, "decoding alone": decode_alone}
+    tasks: dict[str, Callable[[RandomClip], object]] = {"kinema": read_own, "decoding alone": decode_only}
     if find_spec("decord"):
         kept = cache(_decord_reader)
         tasks[_PEER] = lambda clip: read_decord(_decord_reader(clip.source.path), clip)
@@ -137,20 +137,10 @@ def read_own(clip: RandomClip) -> UInt8[np.ndarray, "t h w 3"]:
     return read_frames(clip.source.path, clip.times_s, size=_SIZE)
 
 
-def decode_alone(clip: RandomClip) -> int:
-    """Every frame from the key frame before the clip to its end, unconverted: what a decoder takes."""
-    seen = 0
-    with av.open(str(clip.source.path)) as container:
-        stream = container.streams.video[0]
-        stream.thread_type, stream.codec_context.thread_count = "NONE", 1
-        tick_s = float(stream.time_base or 1)
-        start = stream.start_time or 0
-        container.seek(start + round(clip.times_s[0] / tick_s), stream=stream)
-        for frame in container.decode(stream):
-            seen += 1
-            if ((frame.pts or 0) - start) * tick_s >= clip.places[-1] / clip.source.fps - 1e-3:
-                break
-    return seen
+def decode_only(clip: RandomClip) -> int:
+    """Every frame from the key frame before the clip to its last one, unconverted: what a decoder takes."""
+    fps = clip.source.fps
+    return decode_alone(clip.source.path, clip.places[0] / fps, clip.places[-1] / fps)
 
 
 def _decord_reader(path: Path) -> Any:  # noqa: ANN401 (decord has no types)
