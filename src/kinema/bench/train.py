@@ -48,7 +48,7 @@ def run(
             "scaling": lambda: [_scaling(dataset, work, steps)],
             "overhead": lambda: [_overhead(dataset, work, 8 * steps)],
             "resume": lambda: [_resume(work, gigabytes)],
-            "wait": lambda: _waits(dataset, work, 3 * steps),
+            "wait": lambda: _waits(dataset, work, 2 * steps),
             "memory": lambda: [_memory(dataset, work, long_steps)] if long_steps else [],
         }
         figures = [figure for name in PARTS if only in (None, name) for figure in parts[name]()]
@@ -122,12 +122,12 @@ def _resume(work: Path, gigabytes: float) -> Figure:
 def _waits(dataset: Path, work: Path, steps: int) -> list[Figure]:
     """The share of the steps' time in which a run waits for its batch: encoding as it goes, and from a cache.
 
-    Of the second of two runs: the first filled the cache, and what it decoded is not in this one's memory.
+    From the cache, of the second of two runs: the first filled it.
     """
     data = _SMALL["data"] | {"windows": 1}
     figures = []
     for name, cache, target in (("online", {}, 0.10), ("from the cache", {"latents": True}, 0.03)):
-        for turn in range(2):
+        for turn in range(1 + len(cache)):
             out = work / f"wait-{len(cache)}-{turn}"
             _train(dataset, out, 1, steps=steps, data=data, cache=cache)
         rows = read_metrics(out)[steps // 6 :]
