@@ -12,6 +12,7 @@ import pytest
 
 from kinema.dataset.buckets import Timed
 from kinema.demo.flow import run_demo
+from kinema.demo.in_the_box import PROMPTS
 from kinema.errors import DatasetError
 from kinema.train.config import TrainConfig
 from kinema.video.reader import read_frames
@@ -35,7 +36,8 @@ def made(footage: Path, recipe: TrainConfig, tmp_path_factory: pytest.TempPathFa
 def test_the_page_refers_only_to_files_that_are_there(made: Path) -> None:
     page = (made / "report.html").read_text()
     paths = re.findall(r'src="([^"]+)"', page)
-    assert len(paths) == 2 * 4 + 2
+    assert len(paths) == len(PROMPTS) + 2 * 4 + 2
+    assert all(prompt in page for prompt in PROMPTS)
     assert all((made / path).is_file() for path in paths)
     assert not re.findall(r"https?://", page)
     assert "memorised" in page

@@ -1,4 +1,4 @@
-"""Curate, plan, train, generate, show: the flow that the commands do one by one, in one call."""
+"""What is in the box, then curate, plan, train, generate, show: the flow of the commands, in one call."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kinema.curate.pipeline import CurateConfig, CurateSummary, curate
 from kinema.dataset.plan import Plan, make_plan
 from kinema.demo.comparison import Comparison, chosen_clips, compare, write_overview
 from kinema.demo.footage import sample_footage, write_captions
+from kinema.demo.in_the_box import specimens
 from kinema.demo.page import ClipCard, Facts, write_demo_page
 from kinema.errors import DatasetError
 from kinema.files import writable_folder
@@ -36,6 +37,7 @@ def run_demo(
     began, progress = time.monotonic(), progress or Silent()
     writable_folder(out)
     dataset, run = out / "dataset", out / "run"
+    in_the_box = specimens(out, progress)
     curated = _curate(footage, out, progress)
     plan = make_plan(dataset, recipe.data)
     _check_same_footage(run, plan)
@@ -46,6 +48,7 @@ def run_demo(
     page = out / "report.html"
     seconds = time.monotonic() - began
     facts = Facts(
+        in_the_box=in_the_box,
         clips=[_card(clip, out) for clip in read_clips(dataset)],
         failed=curated.failed,
         plan=plan.as_text(),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinema.demo.comparison import Comparison
+from kinema.demo.in_the_box import Specimen
 from kinema.page.charts import loss_curve
 from kinema.page.document import header, preformatted, reasons, section, write_page
 
@@ -31,6 +32,7 @@ class ClipCard:
 class Facts:
     """Everything that the page says."""
 
+    in_the_box: Sequence[Specimen]
     clips: Sequence[ClipCard]
     failed: dict[str, str]
     plan: str
@@ -44,13 +46,26 @@ def write_demo_page(target: Path, facts: Facts) -> None:
     """Write the page atomically; videos and pictures are referred to by relative paths."""
     sections = [
         header("kinema demo", _LEAD, facts.summary),
-        section("Original and generated", _MEMORISED + "".join(map(_comparison, facts.comparisons))),
+        section("What comes with kinema", _BOX + _specimens(facts.in_the_box)),
+        section(
+            "Trained on footage: original and generated",
+            _MEMORISED + "".join(map(_comparison, facts.comparisons)),
+        ),
         section("The clips", _CLIPS + _grid(facts.clips) + _failures(facts.failed)),
         section("What was trained on", preformatted(facts.plan)),
         section("The loss", _LOSS + loss_curve(facts.losses)),
         section("Do it again", preformatted("\n".join(facts.commands))),
     ]
     write_page(target, "kinema demo", sections)
+
+
+def _specimens(made: Sequence[Specimen]) -> str:
+    figures = "".join(
+        f'<figure><video src="{html.escape(item.video)}" autoplay loop muted playsinline controls></video>'
+        f"<figcaption>{html.escape(item.prompt)}</figcaption></figure>"
+        for item in made
+    )
+    return f'<div class="videos">{figures}</div>'
 
 
 def _comparison(item: Comparison) -> str:
@@ -97,6 +112,11 @@ def _failures(failed: dict[str, str]) -> str:
 _LEAD = (
     "Footage became clips, clips became batches, batches trained a small ST-DiT-2, and the network "
     "made video."
+)
+_BOX = (
+    "<p>Made from these prompts by the small model that is in the package, before anything was trained. It "
+    "knows a rendered world of simple shapes and nothing else; docs/model-card.md says how far it can be "
+    "trusted. The rest of this page is another network, trained just now on footage.</p>"
 )
 _MEMORISED = (
     "<p>A network this small, trained for minutes on a handful of clips, has <b>memorised</b> them: it gives "
