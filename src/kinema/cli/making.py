@@ -234,8 +234,8 @@ def _config(
     from kinema.generate.pipeline import GenerateConfig
 
     flags = {"prompt": prompt, "image": image, "elevation": elevation, **_flags(length, sampling)}
-    config = load_config(GenerateConfig, flags=flags)
-    return config if task is None else replace(config, task=task)
+    whole = None if task is None else asdict(task)  # with its task: a prompt is not asked of all
+    return load_config(GenerateConfig, flags=flags | {"task": whole})
 
 
 def _run(model: Path | None, config: GenerateConfig, out: Path, *, json: bool) -> int:
