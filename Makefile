@@ -36,16 +36,25 @@ test-all: lint
 	OMP_NUM_THREADS=1 $(bin) pytest -n $(WORKERS) --dist worksteal -m "slow or not slow"
 
 # What trains the model that comes with kinema: scenes, three runs, and a packed copy in $(OUT)/model.
+alone = --set 'world.objects=[1,0,0]' --set 'world.grounds=["plain","gradient"]' \
+	--set 'world.extents=["medium","large"]' --set world.camera_share=0
 world-model: .venv/installed
 	$(bin) kinema render-world --out "$(OUT)/shapes" --clips 0 --images 20000 --seed 11 --set captions=1 \
 		--set 'world.objects=[0.9,0.1,0.0]' --set 'world.grounds=["plain","gradient"]' \
 		--set 'world.extents=["medium","large"]'
+	$(bin) kinema render-world --out "$(OUT)/moves" --clips 6000 --images 6000 --seed 22 $(alone) \
+		--set 'world.motions=["left","right","up","down"]'
+	$(bin) kinema render-world --out "$(OUT)/motions" --clips 14000 --images 6000 --seed 21 $(alone)
 	$(bin) kinema render-world --out "$(OUT)/clips" --clips 9000 --images 6000 --seed 2
 	$(bin) kinema train world-shapes --dataset "$(OUT)/shapes" --out "$(OUT)/run-shapes"
 	$(bin) kinema train world-settle --dataset "$(OUT)/shapes" --out "$(OUT)/run-settle" \
 		--set 'start_from="$(OUT)/run-shapes"'
-	$(bin) kinema train world-video --dataset "$(OUT)/clips" --out "$(OUT)/run-video" \
+	$(bin) kinema train world-moves --dataset "$(OUT)/moves" --out "$(OUT)/run-moves" \
 		--set 'start_from="$(OUT)/run-settle"'
+	$(bin) kinema train world-motions --dataset "$(OUT)/motions" --out "$(OUT)/run-motions" \
+		--set 'start_from="$(OUT)/run-moves"'
+	$(bin) kinema train world-video --dataset "$(OUT)/clips" --out "$(OUT)/run-video" \
+		--set 'start_from="$(OUT)/run-motions"'
 	$(bin) kinema pack "$(OUT)/run-video" --out "$(OUT)/model" --phrases world
 
 lint: .venv/installed

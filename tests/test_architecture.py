@@ -26,7 +26,7 @@ LAYERS = [
     {"model", "lora"},
     {"dataset", "denoiser"},
     {"train", "generate", "evaluate", "curate", "convert", "render", "world"},
-    {"demo", "studio", "caching", "ablate", "simulate"},
+    {"demo", "studio", "caching", "ablate", "simulate", "chain"},
     {"bench"},
     {"config"},
     {"cli"},

@@ -72,7 +72,7 @@ def write_resolved(folder: Path, config: object) -> None:
     write_text(folder / "resolved.toml", dump_config(config))
 
 
-def find_recipe(name: str, kind: Literal["recipe", "protocol", "ablation"] = "recipe") -> Path:
+def find_recipe(name: str, kind: Literal["recipe", "protocol", "ablation", "chain"] = "recipe") -> Path:
     """A TOML file by path, or one of the `kind` that comes with kinema by its bare name.
 
     Raises `ConfigError` naming the nearest one.

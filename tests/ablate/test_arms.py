@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kinema.ablate.arms import ALL, design, drop_worst, write_view
+from kinema.ablate.arms import ALL, design, drop_worst
 from kinema.ablate.config import AblationConfig
 from kinema.curate.filters import Bounds, FilterConfig
 from kinema.dataset.store import kept_clips, source_file
+from kinema.dataset.view import write_view
 from kinema.errors import DatasetError
 from kinema.manifest import read_clips
 

@@ -16,7 +16,7 @@ from kinema.errors import Interrupted, OutputError
 COMMANDS = [
     *("curate", "render-orbits", "filter", "report", "caption", "plan", "cache", "train", "orbit"),
     *("generate", "animate", "average", "demo", "evaluate", "arena", "convert", "bench", "export", "import"),
-    *("compare", "features", "ablate", "prompts"),
+    *("compare", "features", "ablate", "prompts", "chain", "between", "views"),
     *("extend", "connect", "edit", "interpolate", "studio"),
     "pack",
     "simulate",

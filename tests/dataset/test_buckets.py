@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from kinema.dataset.buckets import (
@@ -11,9 +14,11 @@ from kinema.dataset.buckets import (
     Timed,
     effective_fps,
     seconds_needed,
+    source_group,
     timed_candidates,
 )
 from kinema.dataset.config import DataConfig
+from kinema.manifest import read_clips
 
 RULES = (
     BucketRule(resolution="64px", frames=8),
@@ -97,3 +102,13 @@ def test_rules_refuse_nonsense(wrong: dict[str, object]) -> None:
 def test_configs_refuse_nonsense(kind: type, wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         kind(**wrong)
+
+
+def test_clips_are_counted_for_a_pattern_else_for_their_folder(dataset: Path) -> None:
+    clip = replace(read_clips(dataset)[0], source_path="/films/archive/a.mp4")
+    weighed = Timed(source_weights={"*/screen/*": 0.5, "*/archive/*": 2})
+    assert source_group(clip, weighed) == "*/archive/*"
+    assert source_group(clip, Timed()) == "archive"
+    assert source_group(clip, Published()) == "archive"
+    assert source_group(replace(clip, source_path="a.mp4"), Timed()) == "."
+    assert source_group(replace(clip, source_path="s3://bucket/films/a.mp4"), Timed()) == "films"

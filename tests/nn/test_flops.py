@@ -8,9 +8,12 @@ from kinema.nn import Conditioning, STDiT2, STDiT2Config
 from kinema.nn.flops import LatentShape, forward_flops, training_flops
 
 
+@pytest.mark.parametrize("joint_time", [False, True])
 @pytest.mark.parametrize("shape", [(3, 6, 8), (1, 7, 5), (16, 4, 4)])
-def test_agrees_with_a_counted_forward_pass(shape: tuple[int, int, int]) -> None:
-    config = STDiT2Config(depth=2, hidden=96, heads=4, caption_channels=32, max_tokens=12)
+def test_agrees_with_a_counted_forward_pass(shape: tuple[int, int, int], joint_time: bool) -> None:
+    config = STDiT2Config(
+        depth=2, hidden=96, heads=4, caption_channels=32, max_tokens=12, joint_time=joint_time
+    )
     frames, height, width = shape
     facts = torch.ones(1)
     conditioning = Conditioning(

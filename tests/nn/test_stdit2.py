@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kinema.nn import Conditioning, STDiT2, STDiT2Config, build_network, cat_conditioning
+from kinema.nn.growing import fill_grown
 
 SMALL = STDiT2Config(depth=2, hidden=48, heads=4, caption_channels=16, max_tokens=6, input_sq_size=64)
 
@@ -174,3 +175,73 @@ def test_nonsense_sizes_are_refused(change):
 
 def test_build_network():
     assert isinstance(build_network(SMALL), STDiT2)
+
+
+def seen_from(network, change):
+    """Where the output moves when one value of the latents does: frames by patches."""
+    first = latents(1)
+    moved = first.clone()
+    moved[0, :, change[0], change[1], change[2]] += 1
+    with torch.no_grad():
+        told = conditioning(1)
+        difference = (network(moved, TIMES[:1], told) - network(first, TIMES[:1], told)).abs()
+    return difference[0].amax(0).flatten(1).amax(1) > 0, difference[0].amax((0, 1)) > 0
+
+
+def test_joint_time_sees_other_places_of_other_frames_in_one_layer():
+    plain = trained(replace(SMALL, depth=1))
+    with torch.no_grad():
+        plain.blocks[0].attn.proj.weight.zero_()  # what is left mixes along time alone
+    joint = trained(replace(SMALL, depth=1, joint_time=True))
+    joint.load_state_dict(plain.state_dict())
+    frames, places = seen_from(plain, (0, 0, 0))
+    assert frames.all()
+    assert places[:2, :2].all()
+    assert places.sum() == 4
+    frames, places = seen_from(joint, (0, 0, 0))
+    assert frames.all()
+    assert places.all()
+
+
+def test_joint_time_and_frame_times_take_any_size_and_a_patch_that_spans_frames():
+    network = trained(replace(SMALL, joint_time=True, frame_times=True, patch_size=(2, 2, 2)))
+    mask = torch.tensor([[False, True, True], [True, True, False]])
+    assert network(latents(2, 3, 5, 7), TIMES, conditioning(), mask).shape == (2, 8, 3, 5, 7)
+
+
+def test_frame_times_tell_frames_apart_and_rates_alike():
+    """Without them, equal frames stay equal; with them, frame 2 at 8 frames a second is frame 1 at 4."""
+    still = latents(1, frames=1).expand(-1, -1, 4, -1, -1)
+    plain, told = trained(), trained(replace(SMALL, frame_times=True))
+    with torch.no_grad():
+        same = plain(still, TIMES[:1], conditioning(1))
+        apart = told(still, TIMES[:1], conditioning(1))
+    assert torch.allclose(same[:, :, 0], same[:, :, 1], atol=1e-5)
+    assert not torch.allclose(apart[:, :, 0], apart[:, :, 1], atol=1e-3)
+    times = told.frame_embedder
+    assert not torch.equal(times.of(torch.tensor([[0.25]])), times.of(torch.tensor([[0.5]])))
+
+
+@pytest.mark.parametrize("frames", [4, 16])
+def test_joint_time_and_frame_times_take_equal_seconds_for_equal(frames):
+    """Every second frame at half the rate is told and turned as it is at the whole rate."""
+    network = trained(replace(SMALL, joint_time=True, frame_times=True))
+    whole, half = conditioning(1, fps=8.0), conditioning(1, fps=4.0)
+    dense, sparse = latents(1, frames), latents(1, frames)[:, :, ::2]
+    for of in (network._angles, lambda shown, told: [network._frame_times(shown.shape[2], told)]):
+        for every, second in zip(of(dense, whole), of(sparse, half), strict=True):
+            per_frame = every.unflatten(1, (frames, -1))[:, ::2].flatten(1, 2)
+            assert torch.allclose(per_frame, second, atol=1e-6)
+
+
+def test_frame_times_start_at_nothing_on_other_weights():
+    before, after = trained(), STDiT2(replace(SMALL, frame_times=True))
+    fill_grown(after, before.state_dict(), "weights")
+    with torch.no_grad():
+        expected = before(latents(), TIMES, conditioning())
+        assert torch.allclose(after(latents(), TIMES, conditioning()), expected, atol=1e-6)
+
+
+def test_joint_time_refuses_shared_tokens():
+    with pytest.raises(ValueError, match=r"joint_time.*parallel\.sequence"):
+        STDiT2(replace(SMALL, joint_time=True)).share_tokens(object())

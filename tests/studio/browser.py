@@ -126,7 +126,7 @@ class Visitor:
         cut = "ERR_CONNECTION" in message.text or "ERR_CONTENT_LENGTH_MISMATCH" in message.text
         outage = self.outage and cut
         if message.type == "error" and "htmx:" not in message.text and not outage:
-            self.faults.append(message.text)
+            self.faults.append(f"{message.text} {message.location.get('url')}")
 
     def go(self, path: str) -> Any:
         self.page.goto(f"{self.server.url}{path}", wait_until="domcontentloaded")
@@ -139,11 +139,14 @@ class Visitor:
             assert time.monotonic() < deadline, expression
             self.page.wait_for_timeout(50)
 
-    def look(self, name: str) -> None:
-        """A screenshot, kept in the test's folder or $KINEMA_SCREENSHOTS; and what is not accessible."""
+    def look(self, name: str, *, whole: bool = False) -> None:
+        """A screenshot, kept in the test's folder or $KINEMA_SCREENSHOTS; and what is not accessible.
+
+        `whole`: all of the page, not only what is in the window.
+        """
         folder = Path(os.environ.get("KINEMA_SCREENSHOTS") or self.server.out.parent / "screenshots")
         folder.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=str(folder / f"{name}.png"))
+        self.page.screenshot(path=str(folder / f"{name}.png"), full_page=whole)
         found = serious(self.page)
         assert not found, "\n".join([name, *found])
 

@@ -223,6 +223,52 @@ def test_a_run_in_a_browser(browser: Any, model: Path, tmp_path: Path) -> None:
         person.close()
 
 
+def test_two_clips_are_connected(browser: Any, model: Path, tmp_path: Path) -> None:
+    for name, level in (("first", 60), ("second", 190)):
+        write_video(tmp_path / f"{name}.mp4", np.full((8, 48, 48, 3), level, np.uint8), fps=6)
+    with serving(tmp_path, model) as server:
+        person = Visitor(browser, server)
+        page = person.go("/generate")
+        page.fill("#prompt", "a red square moves")
+        page.click("text=Connect")
+        page.wait_for_selector("#timeline >> text=Drop two clips or pictures")
+        page.set_input_files("#files", [str(tmp_path / f"{name}.mp4") for name in ("first", "second")])
+        page.wait_for_selector(".item >> nth=1")
+        page.wait_for_selector("[aria-label*='2 given']")
+        assert page.locator(".own").all_inner_texts() == ["7 of the clip", "7 of the clip"]
+        person.look("connect")
+        page.fill("[name='steps']", "3")
+        page.click("text=Make it")
+        page.wait_for_selector(".gallery video")
+        (job,) = Jobs(tmp_path / "made" / "jobs").all()
+        assert job.sidecar["task"] == "connect"
+        assert job.sidecar["frames_written"] == 7 + 4 + 7
+        person.look("connect-made")
+        person.close()
+
+
+def test_every_page_at_night_on_a_phone(
+    browser: Any, dataset: Path, model: Path, arena: Path, tmp_path: Path
+) -> None:
+    """None is wider than the screen, and all are accessible in the dark."""
+    shutil.copytree(dataset, tmp_path / "dataset")
+    shutil.copytree(arena.parent, tmp_path / "compared")
+    with serving(tmp_path, tmp_path / "dataset", model, tmp_path / "compared" / "arena") as server:
+        owner = Visitor(browser, server, viewport={"width": 390, "height": 800}, color_scheme="dark")
+        link = make_link(owner)
+        data = owner.go("/data").url.replace(server.url, "")
+        run = owner.go("/runs").locator("tbody a").first.get_attribute("href")
+        clip = owner.go(data).locator("a.card").first.get_attribute("href")
+        pages = {"data": data, "clip": clip, "thresholds": f"{data}/filters", "runs": "/runs", "run": run}
+        pages |= {"generate": "/generate", "arena": "/arena", "vote": link, "keys": "/keys", "home": "/"}
+        for name, path in pages.items():
+            owner.go(path).wait_for_load_state("load")
+            owner.page.wait_for_timeout(300)
+            assert owner.page.evaluate("document.documentElement.scrollWidth") <= 390, name
+            owner.look(f"phone-{name}", whole=True)
+        owner.close()
+
+
 @pytest.mark.slow
 def test_a_video_is_made_and_a_killed_server_goes_on(browser: Any, model: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "photo.png", np.full((48, 48, 3), 120, np.uint8))

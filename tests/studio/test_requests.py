@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from kinema.checkpoint import as_record
 from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import ConfigError
 from kinema.generate.tasks import Animate, Connect, Edit, Extend, FromText, Interpolate
+from kinema.nn import VideoUNetConfig
+from kinema.nn.video_unet import Condition
 from kinema.studio.requests import ModelFacts, config_of_form, task_of_form, timeline
 from kinema.studio.uploads import Upload
 from kinema.video.writer import write_image, write_video
@@ -37,6 +42,7 @@ def test_every_task_is_read(uploads: dict[str, Upload]) -> None:
     p, c = uploads["p"].path, uploads["c"].path
     cases = {
         "animate": (("p",), Animate(image=p)),
+        "orbit": (("p",), Animate(image=p)),
         "extend": (("c",), Extend(clip=c)),
         "connect": (("c", "p"), Connect(start=c, end=p)),
         "edit": (("c",), Edit(clip=c, strength=0.6)),
@@ -90,6 +96,39 @@ def test_what_does_not_fit_is_said(uploads: dict[str, Upload], fields: dict[str,
 def test_facts_are_read_without_loading_the_model(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text(
         '[autoencoder]\nkind = "cogvideox"\n[sampling]\nheight = 8\nwidth = 8\nframes = 9\nfps = 8.0\n'
-        "steps = 4\nguidance_scale = 1.0\n"
+        "steps = 4\nguidance_scale = 1.0\n[network]\nfolder = 'network'\n"
     )
+    (tmp_path / "network").mkdir()
+    unet = VideoUNetConfig(in_channels=9)
+    (tmp_path / "network" / "config.json").write_text(json.dumps(as_record(unet)))
+    assert ModelFacts.of(tmp_path).network == unet
     assert ModelFacts.of(tmp_path).grid == TimeGrid(4)
+
+
+def of_network(in_channels: int, *conditions: str) -> ModelFacts:
+    network = VideoUNetConfig(
+        in_channels=in_channels, conditions=tuple(Condition(name=n) for n in conditions)
+    )
+    return replace(FACTS, network=network)
+
+
+def test_an_orbit_begins_with_the_picture_and_is_guided_in_its_middle(uploads: dict[str, Upload]) -> None:
+    asked = form("orbit", "p", elevation="12.5", segments="3", loop="on", prompt="")
+    config = config_of_form(asked, uploads.get)
+    assert (config.elevation, config.guidance_shape, config.guidance_first) == (12.5, "triangle", 1.0)
+    assert kinds(config, of_network(8, "fps", "elevation")) == [["given"] + ["made"] * 7]
+    with pytest.raises(ConfigError, match="not taught elevations"):
+        timeline(config, of_network(8, "fps"))
+    assert kinds(config_of_form(form("orbit", "p"), uploads.get), of_network(8)) == kinds(
+        config_of_form(form("animate", "p"), uploads.get)
+    )
+
+
+def test_a_model_is_asked_only_what_it_was_made_for(uploads: dict[str, Upload]) -> None:
+    assert (of_network(4).tasks[0], of_network(4).needs_prompt) == ("text", True)
+    assert (of_network(8).tasks, of_network(8).needs_prompt) == (("animate", "orbit"), False)
+    assert of_network(9).tasks == ("interpolate",)
+    with pytest.raises(ConfigError, match="moves a picture"):
+        timeline(config_of_form(form("edit", "c"), uploads.get), of_network(8))
+    with pytest.raises(ConfigError, match="6 frames between two"):
+        timeline(config_of_form(form("interpolate", "c"), uploads.get), of_network(9))

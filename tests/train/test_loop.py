@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from kinema.dataset.buckets import BucketRule, Timed
 from kinema.errors import CheckpointError, Interrupted, OutputError, TrainingError
 from kinema.model import load_model
 from kinema.runlog import learned, read_metrics
@@ -17,7 +19,7 @@ from kinema.train.checkpoints import checkpoint_folders, latest_checkpoint
 from kinema.train.config import PreviewConfig, TrainConfig
 from kinema.train.loop import train
 from kinema.train.optim import AdamWConfig
-from kinema.train.step import StepOnce
+from kinema.train.step import StepOnce, source_shares
 
 
 def remembered(run: Path) -> dict[str, Any]:
@@ -173,3 +175,29 @@ def test_a_finished_run_resumes_to_the_same(squares: Path, small_run: TrainConfi
     before = remembered(tmp_path / "run")
     assert train(small_run, squares, tmp_path / "run", resume=True)["steps"] == 6
     assert_same(before, remembered(tmp_path / "run"))
+
+
+def test_the_realised_mix_of_sources_follows_the_weights_and_outlives_a_resume(
+    squares: Path, small_run: TrainConfig, tmp_path: Path
+) -> None:
+    weights = {"*/red.mp4": 3.0, "*/green.mp4": 1.0}
+    data = replace(
+        small_run.data,
+        buckets=(BucketRule(resolution="32px", frames=4),),
+        bucketing=Timed(fps=6.0, source_weights=weights),
+    )
+    config = replace(small_run, data=data, steps=4, save_every=2)
+    train(config, squares, tmp_path / "run")
+    shares = [row["source_share"] for row in read_metrics(tmp_path / "run")]
+    assert shares[-1] == {"*/red.mp4": 0.75, "*/green.mp4": 0.25}
+    train(replace(config, steps=8), squares, tmp_path / "run", resume=True)
+    last = latest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert last is not None
+    assert last.state["sources"] == {"*/red.mp4": 24, "*/green.mp4": 8}
+
+
+def test_of_many_sources_the_largest_are_named() -> None:
+    shares = source_shares(Counter({f"{number:02}": 1 + (number < 2) for number in range(20)}))
+    assert list(shares)[:3] == ["00", "01", "02"]
+    assert len(shares) == 17
+    assert sum(shares.values()) == pytest.approx(1)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import struct
 import zlib
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from kinema.errors import DecodeError
 from kinema.shapes import Size
 from kinema.video.container import Limits
-from kinema.video.reader import decode, decode_count, open_source, probe, read_frames
+from kinema.video.reader import Reader, decode, decode_count, open_source, probe, read_frames
 from kinema.video.writer import write_image, write_video
 
 
@@ -313,3 +314,36 @@ def test_far_frames_one_after_the_other_are_those_of_a_pass(tmp_path: Path) -> N
     assert [
         index for one, index in zip(read, places, strict=True) if not np.array_equal(one, whole[index])
     ] == []
+
+
+def test_nothing_is_decoded_after_the_last_wanted_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decoder is emptied instead of being fed until it gives what it holds back."""
+    path = tmp_path / "long.mp4"
+    rows = np.arange(64, dtype=np.uint8)[:, None, None] * np.ones((1, 64, 3), np.uint8)
+    write_video(path, [np.roll(rows, step, axis=0) for step in range(120)], fps=24)
+    whole = [frame.pixels for frame in decode(path, threads=1)]
+    last_fed = []
+    decode_from = Reader._decode
+
+    def watched(self: Reader, *arguments: object) -> Iterator[av.VideoFrame]:
+        yield from decode_from(self, *arguments)
+        last_fed.append(max(0.0, self._fed_ticks * self._tick_s))
+
+    monkeypatch.setattr(Reader, "_decode", watched)
+    for first in (40, 41, 42, 43, 44):
+        places = list(range(first, first + 8))
+        read = read_frames(path, [(place + 0.5) / 24 for place in places])
+        assert all(np.array_equal(one, whole[place]) for one, place in zip(read, places, strict=True))
+        assert last_fed.pop() <= places[-1] / 24 + 1e-6  # decoding time is at most the time of display
+    assert not last_fed
+
+
+def test_frames_that_lean_on_a_key_frame_before_the_start_can_be_reached(footage: Path) -> None:
+    """An edit list hides the first key frame, and the next one has leading pictures (open group)."""
+    path = footage / "videos" / "rooftop_portrait_hevc10.mp4"
+    size = Size(height=64, width=36)
+    frames = [frame for frame, _ in zip(decode(path, size=size), range(20), strict=False)]
+    for frame in frames[12:]:
+        assert np.array_equal(read_frames(path, [frame.pts_s], size=size)[0], frame.pixels), frame.index

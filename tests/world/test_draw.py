@@ -32,6 +32,12 @@ def test_training_and_held_out_scenes_do_not_mix(wanted):
         assert all(held_out(t.shape, t.colour, t.motion) is wanted for t in scene.things)
 
 
+def test_only_the_motions_that_are_asked_for_are_drawn():
+    wanted = (Motion.LEFT, Motion.UP)
+    drawn = scenes(WorldConfig(motions=wanted, camera_share=0), 40, seed=4)
+    assert {thing.motion for scene in drawn for thing in scene.things} == set(wanted)
+
+
 @pytest.mark.parametrize("size", [(64, 64), (48, 80), (80, 48)])
 def test_things_stay_in_the_picture_and_apart(size):
     config = WorldConfig(height=size[0], width=size[1], objects=(0.4, 0.3, 0.3), camera_share=0)

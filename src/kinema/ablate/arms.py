@@ -12,9 +12,7 @@ from kinema.dataset.buckets import BucketRule, ClipShape, Timed
 from kinema.dataset.plan import why_left_out
 from kinema.dataset.streams import stream_seed
 from kinema.errors import DatasetError
-from kinema.files import write_text
-from kinema.location import is_url
-from kinema.manifest import Clip, read_clips, write_clips
+from kinema.manifest import Clip, read_clips
 from kinema.train.config import TrainConfig
 
 ALL = "all"
@@ -187,24 +185,3 @@ def on_images(train: TrainConfig, steps: int) -> TrainConfig:
         bucketing = replace(bucketing, video_as_image=1.0)
     buckets = tuple(BucketRule(resolution=size, frames=1) for size in sizes)
     return replace(train, steps=steps, data=replace(train.data, buckets=buckets, bucketing=bucketing))
-
-
-def write_view(dataset: Path, folder: Path, clips: Sequence[Clip]) -> None:
-    """A dataset folder with these clips, kept, whose pixels stay where they are; the dataset is not
-    touched."""
-    here = [
-        replace(
-            clip,
-            source_path=_absolute(dataset, clip.source_path),
-            shard=None if clip.shard is None else _absolute(dataset, clip.shard),
-            kept=True,
-            drop_reasons=(),
-        )
-        for clip in clips
-    ]
-    write_clips(folder, "0", here)
-    write_text(folder / "dataset.toml", "# A view that kinema ablate made; remove it with its folder.\n")
-
-
-def _absolute(dataset: Path, name: str) -> str:
-    return name if is_url(name) else str((dataset / name).resolve())

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kinema.ablate.arms import ALL, Arm, Design, design, write_view
+from kinema.ablate.arms import ALL, Arm, Design, design
 from kinema.ablate.config import AblationConfig
 from kinema.ablate.cost import Cost, Rates, cost_of, measure
 from kinema.ablate.work import Job, devices_of
 from kinema.checkpoint import from_record, read_json, write_json
 from kinema.dataset.store import dataset_version
+from kinema.dataset.view import write_view
 from kinema.errors import ConfigError
 from kinema.evaluate.metrics import EvaluateConfig
 from kinema.files import writable_folder

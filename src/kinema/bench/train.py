@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,18 +34,24 @@ _SMALL: dict[str, Any] = {
 _BATCH = 64
 
 
-def run(steps: int = 12, long_steps: int = 2000, gigabytes: float = 1.0) -> dict[str, Any]:
+PARTS = ("scaling", "overhead", "resume", "wait", "memory")
+
+
+def run(
+    steps: int = 12, long_steps: int = 2000, gigabytes: float = 1.0, only: str | None = None
+) -> dict[str, Any]:
     """Figures of small runs in processes of one thread each, on synthetic clips."""
     with tempfile.TemporaryDirectory(prefix="kinema-bench-") as folder:
         work = Path(folder)
         dataset = _dataset(work)
-        figures = [
-            _scaling(dataset, work, steps),
-            _overhead(dataset, work, 8 * steps),
-            _resume(work, gigabytes),
-        ]
-        if long_steps:
-            figures.append(_memory(dataset, work, long_steps))
+        parts: dict[str, Callable[[], list[Figure]]] = {
+            "scaling": lambda: [_scaling(dataset, work, steps)],
+            "overhead": lambda: [_overhead(dataset, work, 8 * steps)],
+            "resume": lambda: [_resume(work, gigabytes)],
+            "wait": lambda: _waits(dataset, work, 2 * steps),
+            "memory": lambda: [_memory(dataset, work, long_steps)] if long_steps else [],
+        }
+        figures = [figure for name in PARTS if only in (None, name) for figure in parts[name]()]
     return report("train", figures)
 
 
@@ -110,6 +117,32 @@ def _resume(work: Path, gigabytes: float) -> Figure:
         seconds = time.perf_counter() - began
     name = f"resume from a checkpoint of {gigabytes:g} GB"
     return Figure(name=name, value=seconds, unit="s", target=10.0, bounds="value", better="lower")
+
+
+def _waits(dataset: Path, work: Path, steps: int) -> list[Figure]:
+    """The share of the steps' time in which a run waits for its batch: encoding as it goes, and from a cache.
+
+    From the cache, of the second of two runs: the first filled it.
+    """
+    data = _SMALL["data"] | {"windows": 1}
+    figures = []
+    for name, cache, target in (("online", {}, 0.10), ("from the cache", {"latents": True}, 0.03)):
+        for turn in range(1 + len(cache)):
+            out = work / f"wait-{len(cache)}-{turn}"
+            _train(dataset, out, 1, steps=steps, data=data, cache=cache)
+        rows = read_metrics(out)[steps // 6 :]
+        waited = sum(row["data_s"] for row in rows) / sum(row["step_s"] for row in rows)
+        figures.append(
+            Figure(
+                name=f"waiting for a batch, {name}",
+                value=waited,
+                unit="of the steps' time",
+                target=target,
+                bounds="value",
+                better="lower",
+            )
+        )
+    return figures
 
 
 def _memory(dataset: Path, work: Path, steps: int) -> Figure:

@@ -11,6 +11,7 @@ from cyclopts import CycloptsError
 from cyclopts.exceptions import UnknownCommandError
 
 from kinema.cli import benchmarks as _benchmarks  # noqa: F401 - it adds its commands to the app
+from kinema.cli import chaining as _chaining  # noqa: F401 - it adds its command to the app
 from kinema.cli import converting as _converting  # noqa: F401 - it adds its commands to the app
 from kinema.cli import curation as _curation  # noqa: F401 - it adds its commands to the app
 from kinema.cli import exchange as _exchange  # noqa: F401 - it adds its commands to the app
@@ -33,6 +34,7 @@ GO_ON = {
     "caption": "run the same command again: captioned clips are not asked about again",
     "cache": "run the same command again: what is encoded is not encoded again",
     "train": "run the same command with --resume",
+    "chain": "run the same command again: it goes on with the run it was at",
     "ablate": "run the same command again: it goes on with the model it was at",
     "generate": "run the same command again: files that are finished are not made again",
 }

@@ -80,6 +80,52 @@ def prompts(
     return 0
 
 
+@app.command(help_epilogue="Example: kinema between between-run --dataset held-out")
+def between(
+    model: Annotated[Path, Parameter(help="A model of interpolation.")],
+    /,
+    *,
+    dataset: Dataset,
+    batches: Annotated[int, Parameter(name="--batches", help="Of eight clips each.")] = 8,
+    steps: Annotated[
+        int, Parameter(name="--steps", help="Of the sampler; 1 gives the mean, the best PSNR.")
+    ] = 1,
+    resolution: Annotated[str, Parameter(name="--resolution", help="As in a bucket.")] = "64px",
+    json: Json = False,
+) -> int:
+    """Say how well a model finds the frames between two, beside a linear blend of them: PSNR in dB."""
+    from kinema.evaluate.between import compare_between
+
+    with Bars() as bars:
+        found = compare_between(
+            model, dataset, batches=batches, steps=steps, resolution=resolution, progress=bars
+        )
+    show(found, as_json=json)
+    return 0
+
+
+@app.command(help_epilogue="Example: kinema views orbits-run --dataset held-out-orbits --set clip=clip-vit-l")
+def views(
+    model: Annotated[Path, Parameter(help="A model that goes around objects.")],
+    /,
+    *,
+    dataset: Annotated[
+        Path, Parameter(name="--dataset", help="Orbits of objects that it was not trained on.")
+    ],
+    set_: Sets = (),
+    json: Json = False,
+) -> int:
+    """Say how near a model's views of objects come to the true ones: PSNR, SSIM, and LPIPS and CLIP score."""
+    from kinema.config import load_config
+    from kinema.evaluate.orbits import OrbitsConfig, compare_orbits
+
+    settings = load_config(OrbitsConfig, None, set_)
+    with Bars() as bars:
+        found = compare_orbits(model, dataset, settings, bars)
+    show(found, as_json=json)
+    return 0
+
+
 @app.command(help_epilogue="Example: kinema compare report-a report-b --json")
 def compare(
     *reports: Annotated[Path, Parameter(help="Folders or evaluation.json files of kinema evaluate.")],

@@ -112,12 +112,10 @@ def orbit(
     json: Json = False,
 ) -> int:
     """Go once around what a picture shows, with a model that was trained on orbits."""
-    flags = sampling or Sampling()
-    # The picture is the first frame and the last one's neighbour: guidance is strongest opposite of it.
-    flags = replace(flags, guidance_shape=flags.guidance_shape or "triangle")
-    if flags.guidance_first is None:
-        flags = replace(flags, guidance_first=1.0)
-    return _run(model, _config("", None, flags, image=image, elevation=elevation), out, json=json)
+    from kinema.generate.orbit import around
+
+    config = _config("", None, sampling, image=image, elevation=elevation)
+    return _run(model, around(config), out, json=json)
 
 
 @app.command(
@@ -236,8 +234,8 @@ def _config(
     from kinema.generate.pipeline import GenerateConfig
 
     flags = {"prompt": prompt, "image": image, "elevation": elevation, **_flags(length, sampling)}
-    config = load_config(GenerateConfig, flags=flags)
-    return config if task is None else replace(config, task=task)
+    whole = None if task is None else asdict(task)  # with its task: a prompt is not asked of all
+    return load_config(GenerateConfig, flags=flags | {"task": whole})
 
 
 def _run(model: Path | None, config: GenerateConfig, out: Path, *, json: bool) -> int:

@@ -99,6 +99,14 @@ class Published:
 Bucketing = Timed | Published
 
 
+def source_group(clip: Clip, bucketing: Bucketing) -> str:
+    """Which source a clip is counted for: the first pattern of `source_weights` that matches, else the name
+    of its source's folder."""
+    patterns = bucketing.source_weights if isinstance(bucketing, Timed) else ()
+    found = next((pattern for pattern in patterns if fnmatch(clip.source_path, pattern)), None)
+    return found or clip.source_path.replace("\\", "/").rpartition("/")[0].rpartition("/")[2] or "."
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClipShape:
     """What the rules look at; one frame is an image. `duration_s` and `fps` are 0 where unknown."""

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from kinema.dataset.buckets import source_group
 from kinema.dataset.config import DataConfig
 from kinema.dataset.latents import StoredEncodings, latents_key
 from kinema.dataset.sampler import build_schedule
@@ -41,7 +42,7 @@ class Batch:
 
     `moments` (what latents are drawn from) and `text` are there when they were read from a cache; `video`
     then holds no frames. `keys` name the clips' latents in a cache. `scores` are the clips' own, by the
-    manifest's name; NaN where a clip has none.
+    manifest's name; NaN where a clip has none. `sources` are the groups that the clips are counted for.
     """
 
     video: Float[Tensor, "b c t h w"]
@@ -56,6 +57,7 @@ class Batch:
     moments: Float[Tensor, "b c2 t2 h2 w2"] | None = None
     text: EncodedText | None = None
     scores: Mapping[str, Float[Tensor, " b"]] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
 
     def row(self, number: int) -> Batch:
         """One clip of it, whose frames are there, by itself."""
@@ -71,6 +73,7 @@ class Batch:
             moments=None,
             text=None,
             scores={name: values[one] for name, values in self.scores.items()},
+            sources=self.sources[one],
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -162,6 +165,7 @@ def _collate(batch: PlannedBatch, items: list[Item], reader: ClipReader) -> Batc
         moments=torch.stack(moments) if moments else None,
         text=reader.stored.text_of(captions),
         scores={name: _scores(batch, name) for name in _SCORES},
+        sources=tuple(reader.source_of(sample.clip) for sample in batch.samples),
     )
 
 
@@ -189,6 +193,10 @@ class ClipReader:
             for clip in clips
         )
         self._caches = needed <= self._free_bytes
+
+    def source_of(self, clip: Clip) -> str:
+        """The group that a clip is counted for."""
+        return source_group(clip, self._config.bucketing)
 
     def reads(self, batch: PlannedBatch) -> list[Callable[[], Item]]:
         """What reads each sample: from the cache where it holds the whole batch, else from the footage."""
@@ -247,8 +255,16 @@ class ClipReader:
 
 
 def clip_frames(dataset: Path, clip: Clip, places: np.ndarray, size: Size) -> UInt8[np.ndarray, "t h w c"]:
-    """Frames of a clip, scaled to cover `size` and cropped at the centre. Raises `DecodeError`."""
+    """Frames of a clip, scaled to cover `size` and cropped at the centre; turned where the clip is.
+
+    Raises `DecodeError`.
+    """
     times_s = grid_times(clip, places)
+    if clip.turned:
+        lying = Size(height=size.width, width=size.height)
+        covering = cover(clip.width, clip.height, lying)
+        frames = resize_crop(read_frames(source_file(dataset, clip), times_s, size=covering), lying)
+        return np.ascontiguousarray(np.rot90(frames, -1, axes=(1, 2)))
     frames = read_frames(source_file(dataset, clip), times_s, size=cover(clip.height, clip.width, size))
     return resize_crop(frames, size)
 

@@ -45,8 +45,22 @@ class SpaceTime(nn.Module):
         return rearrange(columns, "b c t (h w) -> b c t h w", h=height)
 
 
+PLACES = 8
+STEPS = (2, 4)
+BESIDE = 0.25
+"""How many features tell places, over how many frames steps are compared with those over one, and the
+variance of each of the two groups over real video, in shares of the means' variance."""
+
+
 class FeatureNet(nn.Module):
-    """Video in [-1, 1] to means and spreads of the last responses, any frames and any size."""
+    """Video in [-1, 1] to `WIDTHS[-1] + PLACES + len(STEPS)` features, any frames and any size.
+
+    The means of the last responses; where they lie (a mean does not see a jumbled picture); and how much
+    the first responses change over several frames, against over one (frames out of order change as much
+    over one as over several). `scales` brings the two groups to `BESIDE`; `scales_of` finds it.
+    """
+
+    scales: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,16 +69,51 @@ class FeatureNet(nn.Module):
             SpaceTime(before, after, stride=2, kernel=5 if before == 3 else 3)
             for before, after in zip(inner, WIDTHS, strict=True)
         )
+        self.register_buffer("scales", torch.ones(2))
 
-    @property
-    def width(self) -> int:
-        """Features of a video."""
-        return WIDTHS[-1]
-
-    def forward(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b d"]:
+    def means(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c"]:
+        """The last responses over space and time: what is trained."""
         for block in self.blocks:
             video = block(video)
         return reduce(video, "b c t h w -> b c", "mean")
+
+    def parts(self, video: Float[Tensor, "b 3 t h w"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Means, places and steps, the latter two as they are, not scaled."""
+        first: Tensor = self.blocks[1](self.blocks[0](video))
+        last: Tensor = self.blocks[3](self.blocks[2](first))
+        return reduce(last, "b c t h w -> b c", "mean"), places(last), steps(first)
+
+    def forward(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b d"]:
+        means, where, when = self.parts(video)
+        return torch.cat([means, self.scales[0] * where, self.scales[1] * when], dim=1)
+
+
+def places(responses: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b k"]:
+    """How far from the middle the responses are, summed over `PLACES` groups of channels; 0 if even."""
+    rows, columns = (torch.linspace(-1, 1, size) for size in responses.shape[-2:])
+    distance = rows[:, None].square() + columns.square()
+    away = (responses * (distance - distance.mean())).double()  # much of it cancels
+    return reduce(away, "b (k c) t h w -> b k", "sum", k=PLACES).to(responses) / away[0, 0].numel()
+
+
+def steps(responses: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b k"]:
+    """The log of the change over each of `STEPS` frames (as many as there are) against that over one."""
+    most = responses.shape[2] - 1
+    changes = [
+        (responses[:, :, step:] - responses[:, :, :-step]).abs().mean(dim=(1, 2, 3, 4)) + 1e-3
+        for step in (1, *(min(step, most) for step in STEPS))
+    ]
+    return torch.stack([(change / changes[0]).log() for change in changes[1:]], dim=1)
+
+
+@torch.no_grad()
+def scales_of(network: FeatureNet, windows: Float[Tensor, "n 3 t h w"]) -> Float[Tensor, " k"]:
+    """The `scales` with which places and steps vary over real windows as `BESIDE` says."""
+    means, *others = (
+        torch.cat(rows) for rows in zip(*(network.parts(window[None]) for window in windows), strict=True)
+    )
+    wanted = BESIDE * means.var(dim=0).sum()
+    return torch.stack([(wanted / other.var(dim=0).sum().clamp_min(1e-6)).sqrt() for other in others])
 
 
 class EmbeddedFeatures:
@@ -88,7 +137,7 @@ def square_video(frames: UInt8[np.ndarray, "t h w 3"], side: int = SIDE) -> Floa
     if tuple(pixels.shape[2:]) != (side, side):
         pixels = functional.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True)
     pixels = pixels if len(pixels) >= LEAST_FRAMES else pixels.expand(LEAST_FRAMES, -1, -1, -1)
-    return rearrange(pixels, "t c h w -> 1 c t h w") / 127.5 - 1.0
+    return rearrange(pixels, "t c h w -> 1 c t h w").contiguous() / 127.5 - 1.0
 
 
 def load_network(path: Path) -> FeatureNet:

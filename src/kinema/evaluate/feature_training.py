@@ -21,12 +21,22 @@ from torch.nn import functional
 
 from kinema.checkpoint import write_tensors
 from kinema.errors import DatasetError, DecodeError
-from kinema.evaluate.embedded_features import FeatureNet, load_network, network_name
+from kinema.evaluate.embedded_features import (
+    WIDTHS,
+    FeatureNet,
+    load_network,
+    network_name,
+    scales_of,
+    square_video,
+)
 from kinema.evaluate.sampling import Span, find_spans
 from kinema.files import writable_folder
 from kinema.progress import Progress, Silent
 from kinema.shapes import Size
 from kinema.video.reader import probe, read_frames
+
+CALIBRATION = 4
+"""Windows of a film on which the scales of features are set."""
 
 DAMAGES = ("blur", "noise", "blocks", "shuffle", "freeze", "flicker", "speed", "grey")
 
@@ -64,11 +74,12 @@ def train_features(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = FeatureNet()
-        heads = Heads(network.width)
+        heads = Heads(WIDTHS[-1])
     loss, accuracy = _train(network, heads, films, config, progress)
+    network.eval().scales.copy_(scales_of(network, real_windows(films, config)))
     stored = {
         key: value if value.dtype == torch.int64 else value.half()
-        for key, value in network.eval().state_dict().items()
+        for key, value in network.state_dict().items()
     }
     write_tensors(out, stored, {"format": "pt"})
     return {
@@ -137,7 +148,7 @@ def _train(
     tail: list[tuple[float, float]] = []
     for step in range(config.steps):
         views, strengths = draw_batch(films, config, generator)
-        features = network.train()(views)
+        features = network.train().means(views)
         told = functional.smooth_l1_loss(heads.damage(features), strengths.repeat(2, 1))
         found, accuracy = contrast(heads.view(features), config.temperature)
         loss = 4.0 * told + found
@@ -150,6 +161,19 @@ def _train(
         progress.advance(1, f"loss {loss.item():.3f}")
     mean_loss, mean_accuracy = np.mean(tail, axis=0)
     return float(mean_loss), float(mean_accuracy)
+
+
+def real_windows(
+    films: list[UInt8[np.ndarray, "t h w 3"]], config: FeatureTrainingConfig
+) -> Float[Tensor, "n 3 t s s"]:
+    """Windows of all films, undamaged, as the features of a video are taken."""
+    pace = 2 if min(map(len, films)) >= 2 * config.frames else 1
+    windows = [
+        film[start : start + pace * config.frames : pace]
+        for film in films
+        for start in np.linspace(0, len(film) - pace * config.frames, CALIBRATION).astype(int)
+    ]
+    return torch.cat([square_video(window) for window in windows])
 
 
 def contrast(views: Float[Tensor, "n d"], temperature: float) -> tuple[Tensor, float]:

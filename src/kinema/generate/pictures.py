@@ -18,14 +18,15 @@ from kinema.errors import ConfigError
 from kinema.generate.conditioning import lay, pictures_of
 from kinema.generate.tasks import Animate, FromText, Interpolate, Task, Window
 from kinema.model import Model
-from kinema.nn import VideoUNet
+from kinema.nn import NetworkConfig, VideoUNet, VideoUNetConfig
+from kinema.nn import Task as MadeFor
 from kinema.shapes import Size
 from kinema.video.transforms import to_video
 
 
-def check_task(task: Task, model: Model) -> None:
-    """Raise `ConfigError` for what the model's network was not made for."""
-    match model.task, task:
+def check_task(task: Task, made_for: MadeFor, frames: int) -> None:
+    """Raise `ConfigError` for what a network was not made for; `frames` is what it makes at a time."""
+    match made_for, task:
         case "text-to-video", _:
             return
         case "image-to-video", Animate():
@@ -37,9 +38,10 @@ def check_task(task: Task, model: Model) -> None:
         case "image-to-video", _:
             raise ConfigError("this model moves a picture; use kinema animate, or a model of texts")
         case "interpolation", Interpolate(factor=factor):
-            made = model.sampling.frames - 1
-            if factor != made:
-                raise ConfigError(f"this model makes {made - 1} frames between two; use --factor {made}")
+            if factor != frames - 1:
+                raise ConfigError(
+                    f"this model makes {frames - 2} frames between two; use --factor {frames - 1}"
+                )
         case _:
             raise ConfigError("this model finds frames between frames; use kinema interpolate")
 
@@ -127,10 +129,9 @@ def _image_encoder(model: Model) -> ImageEncoder:
     return model.image_encoder
 
 
-def known_elevation(elevation: float | None, model: Model) -> float | None:
+def known_elevation(elevation: float | None, network: NetworkConfig) -> float | None:
     """The asked one, if the network was taught what that is."""
-    network = model.network
-    conditions = network.config.conditions if isinstance(network, VideoUNet) else ()
+    conditions = network.conditions if isinstance(network, VideoUNetConfig) else ()
     if elevation is not None and "elevation" not in {condition.name for condition in conditions}:
         raise ConfigError("this model was not taught elevations; leave out --elevation")
     return elevation

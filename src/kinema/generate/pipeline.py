@@ -188,7 +188,7 @@ def ready_model(model_folder: Path, config: GenerateConfig) -> tuple[Model, dict
 
 def prepare(config: GenerateConfig, model: Model, out: Path) -> Job:
     """Decide everything that can be decided before sampling, and find what does not fit."""
-    check_task(config.asked, model)
+    check_task(config.asked, model.task, model.sampling.frames)
     if not config.prompt.strip() and model.task == "text-to-video":
         raise ConfigError(NO_PROMPT)
     config = _resolved(config, model)
@@ -350,7 +350,7 @@ def _settings(config: GenerateConfig, model: Model) -> Settings:
             shape=config.guidance_shape or "linear",
         ),
         motion=config.motion,
-        elevation=known_elevation(config.elevation, model),
+        elevation=known_elevation(config.elevation, model.network.config),
         augmentation=noise_on_pictures(model, config.augmentation),
     )
 

@@ -17,7 +17,8 @@ KeysValues = tuple[Tensor, Tensor]
 class SelfAttention(nn.Module):
     """Within each frame (`angles` None), or along time at each place (`angles` given).
 
-    Within a frame, `places` turns queries and keys by the angles of their row and column.
+    Within a frame, `places` turns queries and keys by the angles of their row and column: `s pairs`, or
+    `b s pairs` where those of each clip are its own.
 
     `rope_first` is the published order: rotation, then the norm of queries and keys. Because that norm has
     a weight per channel it breaks the rotation's relative positions, so new networks norm first.
@@ -36,7 +37,8 @@ class SelfAttention(nn.Module):
         self, tokens: Float[Tensor, "b t s d"], angles: Angles | None, places: Angles | None = None
     ) -> Float[Tensor, "b t s d"]:
         qkv = self.qkv(tokens)
-        mixed = (self._mix_fused if fused.applies(tokens) else self._mix)(qkv, angles, places)
+        alike = places is None or places[0].ndim == 2
+        mixed = (self._mix_fused if alike and fused.applies(tokens) else self._mix)(qkv, angles, places)
         out: Tensor = self.proj(mixed)
         return out
 
@@ -59,7 +61,7 @@ class SelfAttention(nn.Module):
         if angles is not None:
             turns = _spread(angles, "t pairs -> t 1 1 pairs")
         else:
-            turns = None if places is None else _spread(places, "s pairs -> s 1 pairs")
+            turns = None if places is None else _spread(places, "... s pairs -> ... 1 s 1 pairs")
         queries = self._prepare(queries, self.q_norm, turns).to(values.dtype)
         keys = self._prepare(keys, self.k_norm, turns).to(values.dtype)
         attend = _attend_space if angles is None else _attend_time

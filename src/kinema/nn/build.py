@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import overload
 
 from kinema.nn.memory import keep_freed_memory
-from kinema.nn.stdit2 import STDiT2, STDiT2Config
+from kinema.nn.stdit2 import STDiT2
+from kinema.nn.stdit2_config import STDiT2Config
 from kinema.nn.video_unet import VideoUNet, VideoUNetConfig
 
 Network = STDiT2 | VideoUNet

@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kinema.nn.build import NetworkConfig
 from kinema.nn.flops import LatentShape, kept_numbers, training_flops
-from kinema.nn.stdit2 import STDiT2, STDiT2Config
+from kinema.nn.stdit2 import STDiT2
+from kinema.nn.stdit2_config import STDiT2Config
 from kinema.nn.video_unet import VideoConditioning, VideoUNet, VideoUNetConfig
 
 

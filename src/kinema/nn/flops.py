@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kinema.nn.stdit2 import STDiT2Config
+from kinema.nn.stdit2_config import STDiT2Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +22,14 @@ def forward_flops(config: STDiT2Config, shape: LatentShape) -> float:
 
     Per token and block: attention over space and over time 8 d^2 weights, text queries and output 2 d^2,
     feed-forward 2 mlp_ratio d^2; then the scores and mixtures of the three attentions, 4 d for each token
-    that is looked at. Element-wise work is left out.
+    that is looked at (all of the clip, over time, with `joint_time`). Element-wise work is left out.
     """
     pt, ph, pw = config.patch_size
     frames = -(-shape.frames // pt)
     places = -(-shape.height // ph) * -(-shape.width // pw)
     tokens, width = frames * places, config.hidden
     weights = (8 + 2 + 2 * config.mlp_ratio) * width**2
-    looked_at = places + frames + shape.words
+    looked_at = places + (tokens if config.joint_time else frames) + shape.words
     block = tokens * (2 * weights + 4 * width * looked_at) + shape.words * 4 * width**2
     patch = tokens * 2 * width * pt * ph * pw * (config.in_channels + config.out_channels)
     caption = shape.words * 2 * width * (config.caption_channels + width)

@@ -60,12 +60,10 @@ class FrameTimes(ScalarEmbedder):
         for parameter in self.mlp[-1].parameters():
             parameter.zero_()
 
-    def of(self, frames: int, fps: Float[Tensor, " b"], span: int = 1) -> Float[Tensor, "b t 1 d"]:
-        """For `frames` tokens along time, each `span` frames long."""
-        index = torch.arange(frames, device=fps.device, dtype=torch.float32)
-        eighths = index * 8 * span / fps.float().clamp_min(1e-3)[:, None]
-        embedded: Tensor = self(eighths.flatten())
-        return rearrange(embedded, "(b t) d -> b t 1 d", t=frames)
+    def of(self, seconds: Float[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+        """For the second at which each frame is seen."""
+        embedded: Tensor = self(8 * seconds.flatten())
+        return embedded.reshape(*seconds.shape, -1)
 
 
 class Mlp(nn.Module):
@@ -168,6 +166,30 @@ def place_angles(
     down, across = (torch.arange(count, device=device)[:, None] * frequencies for count in (rows, columns))
     angles = torch.cat([down[:, None].expand(-1, columns, -1), across.expand(rows, -1, -1)], dim=-1)
     angles = angles.flatten(0, 1)
+    return angles.cos(), angles.sin()
+
+
+def joint_angles(
+    half_seconds: Float[Tensor, "b t"], rows: int, columns: int, head_width: int
+) -> tuple[Float[Tensor, "b n half"], Float[Tensor, "b n half"]]:
+    """Cosines and sines for all patches of all frames, frame by frame: a quarter of the channel pairs turns
+    with the time of the frame, the others with row and column.
+    """
+    pairs, device = head_width // 2, half_seconds.device
+    down = (pairs - pairs // 4) // 2
+    widths = (pairs // 4, down, pairs - pairs // 4 - down)
+    across = (torch.arange(count, device=device, dtype=torch.float32) for count in (rows, columns))
+    row, column = torch.meshgrid(*across, indexing="ij")
+    frames = half_seconds.shape[1]
+    places = [
+        half_seconds[:, :, None].expand(-1, -1, rows * columns),
+        *(place.flatten().expand(len(half_seconds), frames, -1) for place in (row, column)),
+    ]
+    turned = [
+        place.flatten(1)[..., None] * 100.0 ** -(torch.arange(width, device=device) / max(width, 1))
+        for place, width in zip(places, widths, strict=True)
+    ]
+    angles = torch.cat(turned, dim=-1)
     return angles.cos(), angles.sin()
 
 

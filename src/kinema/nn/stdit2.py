@@ -6,9 +6,8 @@ so that its published weights load as they are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import repeat
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -25,71 +24,13 @@ from kinema.nn.layers import (
     PatchEmbed,
     RotaryEmbedding,
     ScalarEmbedder,
+    joint_angles,
     place_angles,
     position_embedding,
 )
 from kinema.nn.sequence import SequenceGroup
+from kinema.nn.stdit2_config import STDiT2Config
 from kinema.nn.steering import add_gated, modulate
-
-
-@dataclass(frozen=True, kw_only=True)
-class STDiT2Config:
-    """Sizes of the network, and the three published behaviours that only the published weights need.
-
-    `rope_first`: rotate queries and keys before their norm.
-    `final_layer_published`: the last modulation of generated frames does not see the size of the picture,
-    and given frames are modulated twice.
-    `shared_position_scale`: the first element of a batch sets the scale of the positions for all.
-    `images_skip_time`: single frames leave the attention over time out, so that training on images first
-    costs less and leaves it the identity that it starts as.
-    `spatial_rope`: attention within a frame turns queries and keys by row and column, beside the positions
-    that are added to the tokens: a small network learns shapes sooner when a place is told relatively.
-    `modulate_by_caption`: the mean of the caption's words joins the timestep in what steers the blocks,
-    beside the attention to each word: it multiplies the tokens, where attention can only add to them.
-    `frame_times`: each frame's tokens are told its time; attention along time alone knows only differences.
-    """
-
-    kind: Literal["stdit2"] = "stdit2"
-    depth: int = 28
-    hidden: int = 1152
-    heads: int = 16
-    patch_size: tuple[int, int, int] = (1, 2, 2)
-    in_channels: int = 4
-    mlp_ratio: float = 4.0
-    caption_channels: int = 4096
-    max_tokens: int = 200
-    input_sq_size: int = 512
-    qk_norm: bool = True
-    rope_first: bool = False
-    learned_variance: bool = True
-    caption_drop: float = 0.1
-    final_layer_published: bool = False
-    shared_position_scale: bool = False
-    images_skip_time: bool = False
-    spatial_rope: bool = False
-    modulate_by_caption: bool = False
-    frame_times: bool = False
-
-    def __post_init__(self) -> None:
-        if self.hidden % 12:
-            raise ValueError(f"hidden must be a multiple of 12, got {self.hidden}")
-        if self.hidden % self.heads or self.hidden // self.heads % 2:
-            raise ValueError(f"hidden / heads must be an even number, got {self.hidden} / {self.heads}")
-        if self.spatial_rope and self.hidden // self.heads % 4:
-            raise ValueError(f"spatial_rope needs hidden / heads in fours, got {self.hidden} / {self.heads}")
-        if not 0 <= self.caption_drop <= 1:
-            raise ValueError(f"caption_drop must be in [0, 1], got {self.caption_drop}")
-        if min(self.depth, self.in_channels, self.max_tokens, *self.patch_size) < 1:
-            raise ValueError("depth, in_channels, max_tokens and patch_size must be at least 1")
-
-    @classmethod
-    def xl2(cls) -> STDiT2Config:
-        """The network of the weights published as OpenSora-STDiT-v2."""
-        return cls(rope_first=True, final_layer_published=True, shared_position_scale=True)
-
-    @property
-    def out_channels(self) -> int:
-        return self.in_channels * (2 if self.learned_variance else 1)
 
 
 class Modulations(NamedTuple):
@@ -142,7 +83,7 @@ class Block(nn.Module):
         width, heads = config.hidden, config.heads
         self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
         self.scale_shift_table_temporal = nn.Parameter(torch.randn(3, width) / width**0.5)
-        self.images_skip_time = config.images_skip_time
+        self.joint_time = config.joint_time
         self.attn = SelfAttention(width, heads, qk_norm=config.qk_norm, rope_first=config.rope_first)
         self.cross_attn = CrossAttention(width, heads)
         self.mlp = Mlp(width, int(width * config.mlp_ratio), width)
@@ -152,7 +93,7 @@ class Block(nn.Module):
         self,
         tokens: Float[Tensor, "b t s d"],
         modulations: Modulations,
-        angles: Angles,
+        angles: Angles | None,
         text: Float[Tensor, "b l d"] | KeysValues,
         word_mask: Bool[Tensor, "b 1 1 l"] | None,
         places: Angles | None = None,
@@ -161,7 +102,7 @@ class Block(nn.Module):
         space = (self.scale_shift_table + modulations.space)[:, :, None].unbind(3)
         time = (self.scale_shift_table_temporal + modulations.time)[:, :, None].unbind(3)
         tokens = add_gated(tokens, space[2], self.attn(modulate(tokens, space[0], space[1]), None, places))
-        if len(angles[0]) > 1 or not self.images_skip_time:
+        if angles is not None:
             tokens = add_gated(tokens, time[2], self._along_time(modulate(tokens, time[0], time[1]), angles))
         tokens = tokens + self.cross_attn(tokens, keys_values, word_mask)
         return add_gated(tokens, space[5], self.mlp(modulate(tokens, space[3], space[4])))
@@ -174,6 +115,9 @@ class Block(nn.Module):
         return self.cross_attn.keys_values(words)
 
     def _along_time(self, tokens: Float[Tensor, "b t s d"], angles: Angles) -> Float[Tensor, "b t s d"]:
+        if self.joint_time:
+            together: Tensor = self.attn_temp(tokens.flatten(1, 2)[:, None], None, angles)
+            return together.reshape(tokens.shape)
         if self.sequence is None:
             mixed: Tensor = self.attn_temp(tokens, angles)
             return mixed
@@ -251,13 +195,13 @@ class STDiT2(nn.Module):
         """
         words = self.y_embedder(conditioning.tokens) if text is None else None
         word_mask = None if conditioning.token_mask is None else conditioning.token_mask[:, None, None]
-        modulations = self.modulations(timestep, conditioning, self._patch_mask(denoise_mask))
+        times = self._frame_times(self._grid(latents)[0], conditioning)
+        modulations = self.modulations(timestep, conditioning, self._patch_mask(denoise_mask), times)
         tokens = self.x_embedder(latents.to(self.x_embedder.proj.weight.dtype))
         tokens = tokens + self.positions(latents, conditioning)[:, None].to(tokens.dtype)
-        frames, angles = tokens.shape[1], self.rope(tokens.shape[1])
-        if self.config.frame_times:
-            tokens = tokens + self.frame_embedder.of(frames, conditioning.fps, self.config.patch_size[0])
-        places = self._places(latents)
+        if times is not None:
+            tokens = tokens + times[:, :, None].to(tokens.dtype)
+        frames, angles, places = tokens.shape[1], self._angles(latents, conditioning), self._places(latents)
         if self.sequence is not None:
             tokens, modulations = self.sequence.own(tokens), modulations.own(self.sequence)
         for block, words_or_text in zip(self._blocks(), text or repeat(words), strict=False):
@@ -273,6 +217,8 @@ class STDiT2(nn.Module):
 
     def share_tokens(self, sequence: SequenceGroup | None) -> None:
         """Share the tokens of each clip among the ranks of a group, or (None) no longer."""
+        if sequence is not None and self.config.joint_time:
+            raise ValueError("joint_time: its tokens cannot be shared; set parallel.sequence to 1")
         self.sequence = sequence
         for block in self._blocks():
             block.sequence = sequence
@@ -294,6 +240,7 @@ class STDiT2(nn.Module):
         timestep: Float[Tensor, " b"],
         conditioning: Conditioning,
         denoise_mask: Bool[Tensor, "b t"] | None,
+        frames: Float[Tensor, "b t d"] | None = None,
     ) -> Modulations:
         """Time and the facts of the clip; selected per frame here, once, instead of in every block."""
         size = self._size_embedding(conditioning)
@@ -303,11 +250,12 @@ class STDiT2(nn.Module):
             size, pace = size + gist, pace + gist
 
         def at(time: Tensor, final_size: Tensor | None) -> Modulations:
-            vector = self.t_embedder(time)
-            space = self.t_block(vector + size).reshape(len(time), 6, -1)
-            pace_vectors = self.t_block_temp(vector + pace).reshape(len(time), 3, -1)
-            final = vector if final_size is None else vector + final_size
-            return Modulations(space[:, None], pace_vectors[:, None], final[:, None])
+            vector = self.t_embedder(time)[:, None]
+            vector = vector if frames is None else vector + frames
+            space = self.t_block(vector + size[:, None]).unflatten(-1, (6, -1))
+            pace_vectors = self.t_block_temp(vector + pace[:, None]).unflatten(-1, (3, -1))
+            final = vector if final_size is None else vector + final_size[:, None]
+            return Modulations(space, pace_vectors, final)
 
         published = self.config.final_layer_published
         noised = at(timestep, None if published else size)
@@ -344,8 +292,7 @@ class STDiT2(nn.Module):
         self, latents: Float[Tensor, "b c t h w"], conditioning: Conditioning
     ) -> Float[Tensor, "b s d"]:
         """Positions of the patch grid, scaled by the size of the picture in pixels."""
-        _, ph, pw = self.config.patch_size
-        rows, columns = -(-latents.shape[3] // ph), -(-latents.shape[4] // pw)
+        _, rows, columns = self._grid(latents)
         scale = (conditioning.height.float() * conditioning.width.float()).sqrt() / self.config.input_sq_size
         scale = scale[:1] if self.config.shared_position_scale else scale
         return position_embedding(scale, rows, columns, self.config.hidden)
@@ -353,9 +300,37 @@ class STDiT2(nn.Module):
     def _places(self, latents: Float[Tensor, "b c t h w"]) -> Angles | None:
         if not self.config.spatial_rope:
             return None
-        _, ph, pw = self.config.patch_size
-        rows, columns = -(-latents.shape[3] // ph), -(-latents.shape[4] // pw)
+        _, rows, columns = self._grid(latents)
         return place_angles(rows, columns, self.config.hidden // self.config.heads, latents.device)
+
+    def _angles(self, latents: Float[Tensor, "b c t h w"], conditioning: Conditioning) -> Angles | None:
+        """Of attention along time; None leaves it out."""
+        frames, rows, columns = self._grid(latents)
+        if frames == 1 and self.config.images_skip_time:
+            return None
+        if not self.config.joint_time:
+            angles: Angles = self.rope(frames)
+            return angles
+        half_seconds = 2 * self._seconds(frames, conditioning)
+        return joint_angles(half_seconds, rows, columns, self.config.hidden // self.config.heads)
+
+    def _frame_times(self, frames: int, conditioning: Conditioning) -> Float[Tensor, "b t d"] | None:
+        if not self.config.frame_times:
+            return None
+        vectors: Tensor = self.frame_embedder.of(self._seconds(frames, conditioning))
+        return vectors
+
+    def _seconds(self, frames: int, conditioning: Conditioning) -> Float[Tensor, "b t"]:
+        """When each token along time is seen, from the first on."""
+        index = torch.arange(frames, device=conditioning.fps.device, dtype=torch.float32)
+        return index * self.config.patch_size[0] / conditioning.fps.float().clamp_min(1e-3)[:, None]
+
+    def _grid(self, latents: Float[Tensor, "b c t h w"]) -> tuple[int, int, int]:
+        """Tokens along time, rows and columns."""
+        frames, rows, columns = (
+            -(-size // patch) for size, patch in zip(latents.shape[2:], self.config.patch_size, strict=True)
+        )
+        return frames, rows, columns
 
     def _patch_mask(self, denoise_mask: Bool[Tensor, "b t"] | None) -> Bool[Tensor, "b n"] | None:
         """A patch that spans several frames is generated if one of them is."""

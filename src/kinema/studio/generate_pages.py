@@ -40,6 +40,10 @@ def generate(request: Request) -> Response:
     asked = request.query_params.get("model") or str(form.get("model", ""))
     model = _model(request, asked)
     form["model"] = model.id
+    shown = _timeline(request, form)
+    if form["task"] not in shown["facts"].tasks:
+        form["task"] = shown["facts"].tasks[0]
+        shown = _timeline(request, form)
     return render(
         request,
         "generate.html",
@@ -47,7 +51,7 @@ def generate(request: Request) -> Response:
         form=defaultdict(str, form),
         samplers=SAMPLERS,
         items=_items(request, form),
-        **_timeline(request, form),
+        **shown,
         **_queue(request),
     )
 

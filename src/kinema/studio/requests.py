@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +12,8 @@ from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import CheckpointError, ConfigError
 from kinema.generate.conditioning import Reference, lay
 from kinema.generate.mask_strategy import prompt_schedule
+from kinema.generate.orbit import around
+from kinema.generate.pictures import check_task, known_elevation
 from kinema.generate.pipeline import NO_PROMPT, GenerateConfig
 from kinema.generate.tasks import (
     Animate,
@@ -27,9 +28,17 @@ from kinema.generate.tasks import (
     Window,
     plan_of,
 )
+from kinema.model import network_config
+from kinema.nn import NetworkConfig, STDiT2Config, VideoUNetConfig
+from kinema.nn import Task as MadeFor
 from kinema.studio.uploads import Upload
 
-TASKS = ("text", "animate", "extend", "connect", "edit", "interpolate")
+TASKS: Mapping[MadeFor, tuple[str, ...]] = {
+    "text-to-video": ("text", "animate", "extend", "connect", "edit", "interpolate"),
+    "image-to-video": ("animate", "orbit"),
+    "interpolation": ("interpolate",),
+}
+"""What a form may ask of a model, by what its network was made for; the first is what a new form asks."""
 MOST_ITEMS = 16
 _MOST = {"frames": 1000, "height": 4096, "width": 4096, "steps": 1000, "segments": 64, "overlap": 500}
 Find = Callable[[str], Upload | None]
@@ -46,23 +55,36 @@ class ModelFacts:
     steps: int
     guidance_scale: float
     grid: TimeGrid
-    needs_prompt: bool = True
+    network: NetworkConfig = field(default_factory=STDiT2Config)
+
+    @property
+    def made_for(self) -> MadeFor:
+        """What the network makes video from."""
+        return self.network.task if isinstance(self.network, VideoUNetConfig) else "text-to-video"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Those of the form that the model can do."""
+        return TASKS[self.made_for]
+
+    @property
+    def needs_prompt(self) -> bool:
+        """Whether it is told in words what to show."""
+        return self.made_for == "text-to-video"
 
     @classmethod
     def of(cls, folder: Path) -> ModelFacts:
-        """From model.toml alone: nothing is loaded."""
+        """From model.toml and the network's config: no weight is loaded."""
         try:
             record = tomllib.loads((folder / "model.toml").read_text(encoding="utf-8"))
             autoencoder, sampling = record["autoencoder"], record["sampling"]
             factor = (
                 int(autoencoder.get("temporal_factor", 4)) if autoencoder.get("kind") == "cogvideox" else 1
             )
-            network = folder / "network" / "config.json"
-            kind = json.loads(network.read_text(encoding="utf-8")) if network.is_file() else {}
             return cls(
                 **{name: sampling[name] for name in _SAMPLING},
                 grid=TimeGrid(factor),
-                needs_prompt=kind.get("task", "text-to-video") == "text-to-video",
+                network=network_config(folder),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{folder / 'model.toml'} cannot be read: {error}") from error
@@ -128,7 +150,7 @@ def config_of_form(form: Mapping[str, Any], find: Find) -> GenerateConfig:
     task = task_of_form(form, find)
     if not isinstance(task, FromText | Animate | Extend):
         numbers |= {"segments": 1, "overlap": None}
-    return GenerateConfig(
+    config = GenerateConfig(
         prompt=str(form.get("prompt", ""))[:2000],
         task=task,
         fps=_number(form, "fps", "fps"),
@@ -138,6 +160,10 @@ def config_of_form(form: Mapping[str, Any], find: Find) -> GenerateConfig:
         loop=bool(form.get("loop")),
         **numbers,
     )
+    if form.get("task") != "orbit":
+        return config
+    whole = replace(config, segments=1, overlap=None, loop=False)
+    return around(replace(whole, elevation=_number(form, "elevation", "elevation")))
 
 
 def task_of_form(form: Mapping[str, Any], find: Find) -> Task:
@@ -147,7 +173,7 @@ def task_of_form(form: Mapping[str, Any], find: Find) -> Task:
     match str(form.get("task", "text")):
         case "text":
             return FromText(references=tuple(item.reference for item in items))
-        case "animate":
+        case "animate" | "orbit":
             return Animate(image=_files(paths, 1, "a picture")[0])
         case "extend":
             (clip,) = _files(paths, 1, "a clip")
@@ -163,7 +189,8 @@ def task_of_form(form: Mapping[str, Any], find: Find) -> Task:
             factor = _whole(form, "factor", "factor") or 4
             return Interpolate(sources=_files(paths, None, "a clip, or pictures"), factor=factor)
         case other:
-            raise ConfigError(f"{other!r} is no task; known are {', '.join(TASKS)}")
+            known = ", ".join(dict.fromkeys(task for tasks in TASKS.values() for task in tasks))
+            raise ConfigError(f"{other!r} is no task; known are {known}")
 
 
 def _files(paths: tuple[Path, ...], count: int | None, what: str) -> tuple[Path, ...]:
@@ -235,6 +262,8 @@ def timeline(config: GenerateConfig, facts: ModelFacts) -> Timeline:
     """What the samplers will be given. Raises `ConfigError` where task and request do not go together."""
     if facts.needs_prompt and not config.prompt.strip():
         raise ConfigError(NO_PROMPT)
+    check_task(config.asked, facts.made_for, facts.frames)
+    known_elevation(config.elevation, facts.network)
     picture = config.frames == 1 and isinstance(config.asked, FromText)
     request = Request(
         prompts=tuple(prompt_schedule(config.prompt, config.segments)),

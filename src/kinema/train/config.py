@@ -115,9 +115,10 @@ class PicturesConfig:
 class StageConfig:
     """One stage of a chain: `steps` with its own data and rates. What is not set is the run's own.
 
-    `timesteps` is that of the process (`speed` for SpeeD), `p_mean` and `p_std` those of EDM. `trains`
-    "time-embedding": nothing else of a video UNet changes, while an image network gets used to continuous
-    sigma. A stage's batches are drawn with the run's `data.seed` plus the stage's number, from 0.
+    `timesteps` is that of the process (`speed` for SpeeD), `p_mean` and `p_std` those of EDM,
+    `video_as_image` that of `data.bucketing` (kind timed). `trains` "time-embedding": nothing else of a video
+    UNet changes, while an image network gets used to continuous sigma. A stage's batches are drawn with the
+    run's `data.seed` plus the stage's number, from 0.
     """
 
     name: str
@@ -131,8 +132,11 @@ class StageConfig:
     p_std: float | None = None
     trains: Literal["all", "time-embedding"] = "all"
     gradient_checkpointing: bool | None = None
+    video_as_image: float | None = None
 
     def __post_init__(self) -> None:
+        if self.video_as_image is not None and not 0 <= self.video_as_image <= 1:
+            raise ValueError(f"video_as_image must be in [0, 1], got {self.video_as_image}")
         if self.steps < 1:
             raise ValueError(f"a stage's steps must be at least 1, got {self.steps}")
         if not self.name.strip():

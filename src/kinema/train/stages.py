@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from kinema.dataset.buckets import Timed
 from kinema.diffusion.edm import EDMConfig
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.train.config import StageConfig, TrainConfig
@@ -39,8 +40,12 @@ def whole_chain(config: TrainConfig) -> TrainConfig:
 
 def stage_config(config: TrainConfig, stage: StageConfig, number: int) -> TrainConfig:
     """The config of a run that is this stage alone."""
+    bucketing = config.data.bucketing
+    if stage.video_as_image is not None and isinstance(bucketing, Timed):
+        bucketing = replace(bucketing, video_as_image=stage.video_as_image)
     data = replace(
         config.data,
+        bucketing=bucketing,
         buckets=stage.buckets or config.data.buckets,
         batch_size=stage.batch_size or config.data.batch_size,
         seed=config.data.seed + number,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -24,7 +25,7 @@ class TrainState:
 
     `trained` and `average` hold the same parts by name (network, and the text encoder when it learns).
     `horizons` are further averages of the same weights, by decay: `part.key` to tensor. `images` counts
-    those of the `samples` that were single frames.
+    those of the `samples` that were single frames, `sources` those of each group of sources.
     """
 
     step: int
@@ -35,6 +36,7 @@ class TrainState:
     horizons: dict[float, dict[str, Tensor]] = field(default_factory=dict)
     samples: int = 0
     images: int = 0
+    sources: Counter[str] = field(default_factory=Counter)
     updates: int = 0
 
     @classmethod
@@ -76,7 +78,7 @@ class TrainState:
     def numbers(self) -> dict[str, Any]:
         """The rest of a checkpoint."""
         counts = {"samples": self.samples, "images": self.images, "updates": self.updates}
-        return counts | {"guard": self.guard.numbers()}
+        return counts | {"sources": dict(self.sources), "guard": self.guard.numbers()}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Put a checkpoint's tensors in; another network shape is a `CheckpointError` naming the key."""
@@ -84,6 +86,7 @@ class TrainState:
         self.step = checkpoint.step
         self.samples = int(checkpoint.state.get("samples", 0))
         self.images = int(checkpoint.state.get("images", 0))
+        self.sources = Counter(checkpoint.state.get("sources", {}))
         self.guard.restore(checkpoint.state.get("guard", {}))
 
     def retune(self, optim: OptimConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
@@ -26,6 +27,8 @@ from kinema.train.stages import Stage
 from kinema.train.watch import Watchdog
 
 _NOISE_LEVELS = 4
+_MOST_SOURCES = 16
+"""That a row of the metrics names."""
 
 
 @dataclass(kw_only=True)
@@ -35,6 +38,7 @@ class Told:
     bucket: str
     frames: int
     clips: list[str]
+    sources: tuple[str, ...] = ()
     terms: dict[str, list[float]] = field(default_factory=dict)
     levels: list[float] = field(default_factory=list)
     tokens: int = 0
@@ -69,7 +73,12 @@ class StepOnce:
         self._watched("begin")
         batch = next(batches)
         self._watched("computing", str(batch.bucket), tuple(batch.clip_ids))
-        told = Told(bucket=str(batch.bucket), frames=batch.bucket.frames, clips=list(batch.clip_ids))
+        told = Told(
+            bucket=str(batch.bucket),
+            frames=batch.bucket.frames,
+            clips=list(batch.clip_ids),
+            sources=batch.sources,
+        )
         told.data_s = time.monotonic() - began
         self._gradient(batch.to(run.world.device), told)
         self._watched("waiting for the other ranks")
@@ -85,6 +94,7 @@ class StepOnce:
         state.updates += 1
         state.samples += len(losses)
         state.images += sum(len(one.clips) for one in clips if one.frames == 1)
+        state.sources.update(source for one in clips for source in one.sources)
         row = self._row(clips, grad_norm, lr, skipped)
         self._watched("end")
         return row | self._pace(everyone, clips, time.monotonic() - began)
@@ -177,8 +187,19 @@ class StepOnce:
             "bucket": " ".join(by_bucket),
             "samples": state.samples,
             "image_share": state.images / state.samples,
+            "source_share": source_shares(state.sources),
             **({"skipped": state.guard.skipped} if skipped else {}),
         }
+
+
+def source_shares(counted: Counter[str]) -> dict[str, float]:
+    """Of all samples so far, each source's part; of many sources, those with most and the sum of the rest."""
+    total = sum(counted.values())
+    named = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    shares = {source: count / total for source, count in named[:_MOST_SOURCES]}
+    if rest := sum(count for _, count in named[_MOST_SOURCES:]):
+        shares["other sources"] = rest / total
+    return shares
 
 
 def check_parts(run: Run, stage: Stage) -> None:

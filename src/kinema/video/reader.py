@@ -23,6 +23,8 @@ from kinema.errors import DecodeError
 from kinema.location import Located, open_bytes
 from kinema.shapes import Size
 from kinema.video.container import Limits, is_still, one_line_errors, open_container, video_stream
+from kinema.video.cursor import Cursor, Wanted
+from kinema.video.openings import Opening, openings
 from kinema.video.orientation import exif_orientation, upright
 from kinema.video.pictures import Frame, Picture, SourceInfo, decode_count
 from kinema.video.pixels import Geometry
@@ -40,17 +42,23 @@ __all__ = [
 ]
 
 _EXIF_BYTES = 1 << 18
-_READ_ON_S = 3.0  # a wanted frame that lies within this is decoded up to, a later one is sought
-_JUMP_IN_S = 0.25  # the first wanted frame is sought sooner: on the way to it, frames can be left out
-_HORIZON_S = 10.0
 _MOST_PACKETS = 2000
+_MOST_REORDERED = 16  # frames that are decoded before one that is shown before them: H.264, HEVC
+_FRAMED = {"mp4", "matroska"}
 _UNSEEKABLE = {"gif", "apng"}  # a frame is drawn over the earlier ones
 
 
 class Reader:
     """One open source; make it with `open_source`. Its pictures can be gone through once."""
 
-    def __init__(self, path: Located, container: InputContainer, limits: Limits, threads: int) -> None:
+    def __init__(
+        self,
+        path: Located,
+        container: InputContainer,
+        limits: Limits,
+        threads: int,
+        known: Opening | None = None,
+    ) -> None:
         self.path = path
         self._container = container
         self._limits = limits
@@ -65,14 +73,14 @@ class Reader:
         self._fps = float(self._stream.average_rate or self._stream.guessed_rate or 0)
         self._begin()
         self._raw = self._decode()
-        self._first = self._first_raw()
-        self._origin_s = self._raw_time(self._first) or 0.0
-        self._geometry = self._upright_geometry()
-        self.info = self._facts()
+        self._first: VideoFrame | None = None
+        self.opening = known or self._opened(self._first_raw())
+        self._origin_s, self._geometry = self.opening.origin_s, self.opening.geometry
+        self.info = self.opening.info
 
     def pictures(self) -> Iterator[Picture]:
         """Every frame in order of time, from the first."""
-        raw: VideoFrame | None = self._first
+        raw: VideoFrame | None = self._first_raw()
         index, last_s = 0, -1.0
         while raw is not None:
             picture = self._picture(raw, index, last_s)
@@ -85,7 +93,7 @@ class Reader:
 
     def pictures_at(self, times_s: Sequence[float]) -> Iterator[Picture]:
         """The picture on display at each time; `times_s` ascending. Past the end it is the last picture."""
-        shown, cursor = None, _Cursor(self, times_s)
+        shown, cursor = None, Cursor(self, times_s)
         for time_s in times_s:
             shown = cursor.at(time_s)
             yield shown
@@ -96,47 +104,58 @@ class Reader:
         return 0.5 * self._tick_s + 1e-6
 
     @property
+    def _whole_frames(self) -> bool:
+        """Whether a packet is a frame; elsewhere it may be a field, and the next one the other half."""
+        return bool(_FRAMED & set(self._container.format.name.split(",")))
+
+    @property
     def seekable(self) -> bool:
         """Whether decoding can begin anywhere but at the start."""
         return self._tick_s > 0 and not self._still and self._container.format.name not in _UNSEEKABLE
 
-    def restart(self, time_s: float, wanted_s: Sequence[float]) -> Iterator[Picture]:
+    def restart(self, time_s: float, wanted: Wanted) -> Iterator[Picture]:
         """Pictures from the key frame at or before `time_s` on; may begin later, which the caller checks.
 
-        Until the last of `wanted_s`, pictures that are on display at none of these times, and that no other
-        picture leans on, are left out.
+        Until the last wanted time, pictures that are on display at none of these times, and that no other
+        picture leans on, are left out, and so may be all that come after it when nothing else is wanted.
         """
         with one_line_errors(self.path, f"seeking to {time_s:.3f} s"):
             target = round((max(time_s, 0.0) + self._origin_s) / self._tick_s)
             self._container.seek(target, stream=self._stream, backward=True)
         self._begin()
-        self._raw = self._decode_towards(wanted_s)
+        self._raw = self._decode_towards(wanted)
         return self._from_key_frame()
 
-    def hurry(self, time_s: float, wanted_s: Sequence[float]) -> bool:
+    def hurry(self, time_s: float, wanted: Wanted) -> bool:
         """Go on to `time_s`, leaving out pictures as `restart` does, if a seek would go back."""
+        if self._drained:  # all that was wanted then is decoded, and nothing else is wanted now
+            return True
         target = round((max(time_s, 0.0) + self._origin_s) / self._tick_s)
         entries = self._stream.index_entries
         key = entries.search_timestamp(target) if len(entries) else -1
         if key < 0 or entries[key].timestamp > self._fed_ticks:
             return False
-        self._raw = self._decode_towards(wanted_s)
+        self._raw = self._decode_towards(wanted)
         return True
 
-    def _decode_towards(self, wanted_s: Sequence[float]) -> Iterator[VideoFrame]:
+    def _decode_towards(self, wanted: Wanted) -> Iterator[VideoFrame]:
         """Packets are read ahead, undecoded, until it is known what is on display at the wanted times."""
-        ticks = [(time_s + self._origin_s) / self._tick_s for time_s in wanted_s]
-        with one_line_errors(self.path, f"damaged: reading on to {wanted_s[-1]:.2f} s"):
+        ticks = [(time_s + self._origin_s) / self._tick_s for time_s in wanted.times_s]
+        with one_line_errors(self.path, f"damaged: reading on to {wanted.times_s[-1]:.2f} s"):
             self._read_ahead(ticks[-1])
+        if len(self._ahead) >= _MOST_PACKETS or not self._whole_frames:
+            return self._decode()
         known = sorted(packet.pts for packet in self._ahead if packet.pts is not None)
         places = [bisect_right(known, tick) - 1 for tick in ticks]
         needed = {known[place] for place in places if place >= 0}
-        last = max(needed, default=0) if len(self._ahead) < _MOST_PACKETS else -math.inf
+        last = max(needed, default=0)
 
         def spare(packet: Packet[Any]) -> bool:
             return packet.pts is not None and packet.pts < last and packet.pts not in needed
 
-        return self._decode(spare)
+        ends = wanted.last and places[-1] >= 0 and len(known) == len(self._ahead)
+        fed_last = [packet.pts for packet in self._ahead if packet.pts in needed][-1:] if ends else []
+        return self._decode(spare, *fed_last)
 
     def _begin(self) -> None:
         """Where the container stands now. What was read ahead or decoded stays when `_raw` is replaced."""
@@ -144,31 +163,41 @@ class Reader:
         self._ahead: deque[Packet[Any]] = deque()
         self._decoded: deque[VideoFrame] = deque()
         self._fed_ticks = -math.inf
+        self._drained = False
+        self._hidden_key = False  # was fed: it lies before the start that an edit list sets
 
     def _read_ahead(self, tick: float) -> None:
-        """Until a packet comes that is decoded after `tick`, or there are many."""
-        reached = any(packet.dts is not None and packet.dts > tick for packet in self._ahead)
-        while not reached and len(self._ahead) < _MOST_PACKETS:
+        """Until no packet that is shown at `tick` or before can follow, or there are many.
+
+        Decoding times would tell sooner, but after a seek in Matroska they are guesses.
+        """
+        later = sum(packet.pts is not None and packet.pts > tick for packet in self._ahead)
+        while later <= _MOST_REORDERED and len(self._ahead) < _MOST_PACKETS:
             packet = next(self._packets, None)
             if packet is None:
                 return
             self._ahead.append(packet)
-            reached = packet.dts is not None and packet.dts > tick
+            later += packet.pts is not None and packet.pts > tick
 
     def _from_key_frame(self) -> Iterator[Picture]:
         key_s: float | None = None
         count = 0
         while (raw := self._next_raw(count, key_s or 0.0)) is not None:
             picture = self._picture(raw, count, -1.0)
-            key_s = picture.pts_s if key_s is None and raw.key_frame else key_s
+            if key_s is None and (raw.key_frame or self._hidden_key):
+                key_s = -math.inf if self._hidden_key else picture.pts_s
             count += 1
             self._spend(count)
             if key_s is not None and picture.pts_s >= key_s:  # earlier ones lean on frames before the key
                 yield picture
 
-    def _decode(self, spare: Callable[[Packet[Any]], bool] = lambda _: False) -> Iterator[VideoFrame]:
-        """Frames from here on; a spare packet may give none."""
-        while True:
+    def _decode(
+        self, spare: Callable[[Packet[Any]], bool] = lambda _: False, last: int | None = None
+    ) -> Iterator[VideoFrame]:
+        """Frames from here on; a spare packet may give none. After the packet of time `last`, if it is told,
+        nothing more is read: what the decoder holds back by then is taken from it.
+        """
+        while not self._drained:
             while self._decoded:
                 yield self._decoded.popleft()
             packet = self._ahead.popleft() if self._ahead else next(self._packets, None)
@@ -176,13 +205,22 @@ class Reader:
                 return
             self._stream.codec_context.skip_frame = "NONREF" if spare(packet) else "DEFAULT"
             self._fed_ticks = self._fed_ticks if packet.dts is None else packet.dts
+            self._hidden_key |= packet.is_keyframe and packet.is_discard
             self._decoded.extend(packet.decode())
+            if packet.pts is not None and packet.pts == last:
+                self._decoded.extend(self._stream.codec_context.decode(None))
+                self._drained = True
+        while self._decoded:
+            yield self._decoded.popleft()
 
     def _first_raw(self) -> VideoFrame:
-        with one_line_errors(self.path, "no frame can be decoded"):
-            for raw in self._raw:
-                return raw
-        raise DecodeError(f"{self.path}: no frame can be decoded")
+        """Of a source where nothing else was read."""
+        if self._first is None:
+            with one_line_errors(self.path, "no frame can be decoded"):
+                self._first = next(self._raw, None)
+        if self._first is None:
+            raise DecodeError(f"{self.path}: no frame can be decoded")
+        return self._first
 
     def _next_raw(self, frames: int, time_s: float) -> VideoFrame | None:
         with one_line_errors(self.path, f"damaged: decoding stopped after {frames} frames at {time_s:.2f} s"):
@@ -224,98 +262,39 @@ class Reader:
                 f"{self.path}: {width}x{height} pixels are more than {self._limits.max_pixels} (max_pixels)"
             )
 
-    def _upright_geometry(self) -> Geometry:
-        mirror, turns = False, round(self._first.rotation / 90) % 4
+    def _opened(self, first: VideoFrame) -> Opening:
+        geometry = self._upright_geometry(first)
+        origin_s = self._raw_time(first) or 0.0
+        return Opening(origin_s, geometry, self._facts(geometry, origin_s))
+
+    def _upright_geometry(self, first: VideoFrame) -> Geometry:
+        mirror, turns = False, round(first.rotation / 90) % 4
         aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
         if self._still:
             with open_bytes(self.path) as file:
                 orientation = exif_orientation(file.read(_EXIF_BYTES))
             mirror, turns = upright(orientation) if orientation > 1 else (mirror, turns)
             aspect = None  # the density that a photo states is for print
-        stored = Size(height=self._first.height, width=self._first.width)
+        stored = Size(height=first.height, width=first.width)
         return Geometry.of(stored, float(aspect) if aspect else 1.0, mirror, turns)
 
-    def _facts(self) -> SourceInfo:
+    def _facts(self, geometry: Geometry, origin_s: float) -> SourceInfo:
         stream = self._stream
         duration = (stream.duration or 0) * self._tick_s
         if not duration and self._container.duration:
             duration = self._container.duration / 1e6
         return SourceInfo(
             path=self.path,
-            width=self._geometry.displayed.width,
-            height=self._geometry.displayed.height,
+            width=geometry.displayed.width,
+            height=geometry.displayed.height,
             fps=0.0 if self._still else self._fps,
             frames=1 if self._still else stream.frames,
             duration_s=0.0 if self._still else duration,
             codec=stream.codec_context.codec.name,
-            rotation=90 * self._geometry.turns,
+            rotation=90 * geometry.turns,
             is_image=self._still,
-            start_s=self._origin_s,
+            start_s=origin_s,
         )
-
-
-class _Cursor:
-    """Goes forward through a reader: reads on to a near time, seeks to a far one."""
-
-    def __init__(self, reader: Reader, times_s: Sequence[float]) -> None:
-        self._reader = reader
-        self._times_s = times_s
-        self._pictures = reader.pictures()
-        self._shown = next(self._pictures)
-        self._ahead: Picture | None = None
-        self._ended = False
-        self._fresh = True
-
-    def at(self, time_s: float) -> Picture:
-        limit_s = time_s + self._reader.tolerance_s
-        read_on_s = _JUMP_IN_S if self._fresh else _READ_ON_S
-        self._fresh = False
-        if self._reader.seekable and time_s > self._position_s() + read_on_s:
-            wanted = self._wanted(limit_s)
-            if not self._reader.hurry(limit_s, wanted):
-                self._seek(limit_s, wanted)
-        while not self._settled(time_s, limit_s):
-            self._step(limit_s)
-        return self._shown
-
-    def _position_s(self) -> float:
-        return (self._ahead or self._shown).pts_s
-
-    def _settled(self, time_s: float, limit_s: float) -> bool:
-        exact = abs(self._shown.pts_s - time_s) <= self._reader.tolerance_s
-        return exact or self._ended or (self._ahead is not None and self._ahead.pts_s > limit_s)
-
-    def _step(self, limit_s: float) -> None:
-        if self._ahead is not None and self._ahead.pts_s <= limit_s:
-            self._shown, self._ahead = self._ahead, None
-            return
-        following = next(self._pictures, None)
-        if following is None:
-            self._ended = True
-        elif following.pts_s <= limit_s:
-            self._shown = following
-        else:
-            self._ahead = following
-
-    def _wanted(self, limit_s: float) -> list[float]:
-        """The time, and those that follow soon."""
-        tolerance_s = self._reader.tolerance_s
-        later = [t + tolerance_s for t in self._times_s if limit_s < t + tolerance_s < limit_s + _HORIZON_S]
-        return [limit_s, *later]
-
-    def _seek(self, limit_s: float, wanted: Sequence[float]) -> None:
-        """Begin at a key frame that is not after the time; step back further until one is."""
-        back_s = 0.0
-        while True:
-            target_s = limit_s - back_s
-            pictures = self._reader.restart(target_s, wanted)
-            first = next(pictures, None)
-            if first is not None and first.pts_s <= limit_s:
-                self._pictures, self._shown, self._ahead, self._ended = pictures, first, None, False
-                return
-            if target_s <= 0:
-                raise DecodeError(f"{self._reader.path}: cannot seek to {limit_s:.3f} s")
-            back_s = 2 * back_s + 1.0
 
 
 @contextmanager
@@ -329,7 +308,9 @@ def open_source(
     decode_count.opened += 1
     with open_container(path, limits, quick=quick) as container:
         with one_line_errors(path, "cannot be decoded"):
-            reader = Reader(path, container, limits, threads)
+            reader = Reader(path, container, limits, threads, openings.of(path) if quick else None)
+            if quick:
+                openings.keep(path, reader.opening)
         yield reader
 
 

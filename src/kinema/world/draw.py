@@ -52,6 +52,7 @@ class WorldConfig:
     """Which scenes are drawn.
 
     `objects`: the shares of one, two and three. `camera_share`: of clips in which the camera moves.
+    `motions`: of the objects of a video, under a camera at rest.
     `held_out`: draw what is left out of training (True), what is in it (False), or both (None).
     """
 
@@ -62,13 +63,14 @@ class WorldConfig:
     grounds: tuple[Ground, ...] = tuple(Ground)
     camera_share: float = 0.15
     extents: tuple[Extent, ...] = tuple(Extent)
+    motions: tuple[Motion, ...] = tuple(Motion)
     held_out: bool | None = False
 
     def __post_init__(self) -> None:
         if min(self.objects) < 0 or sum(self.objects) <= 0:
             raise ValueError(f"objects must be shares of one, two and three, got {self.objects}")
-        if not self.grounds or not self.extents:
-            raise ValueError("grounds and extents must not be empty")
+        if not self.grounds or not self.extents or not self.motions:
+            raise ValueError("grounds, extents and motions must not be empty")
         if not 0 <= self.camera_share <= 1:
             raise ValueError(f"camera_share must be in [0, 1], got {self.camera_share}")
 
@@ -116,7 +118,7 @@ def _looks(config: WorldConfig, count: int, camera: Camera, generator: np.random
     extents = [item for item in extents if count < 3 or item is Extent.SMALL] or [Extent.SMALL]
     while True:
         shape, colour = _one(generator, list(Shape)), _one(generator, list(Colour))
-        motion = _one(generator, list(Motion)) if config.frames > 1 else Motion.STILL
+        motion = _one(generator, list(config.motions)) if config.frames > 1 else Motion.STILL
         motion = Motion.STILL if camera is not Camera.STATIC else motion
         if config.frames == 1 or config.held_out in {None, held_out(shape, colour, motion)}:
             break
