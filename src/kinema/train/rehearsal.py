@@ -188,6 +188,8 @@ def _noise(run: Run, config: TrainConfig, bucket: Bucket, clips: int) -> Batch:
         scores={
             "motion_score": torch.full((clips,), float("nan")),
             "duration_s": torch.full((clips,), bucket.frames / _FPS),
+            "elevation": torch.zeros(clips),
+            "azimuth": torch.zeros(clips),
         },
     )
 
