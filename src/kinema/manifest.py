@@ -59,6 +59,7 @@ class Clip:
     height / width. Scores are None where they were not computed. `shard` is the file, relative to the dataset
     folder, that holds the pixels when they were copied out of the source: all of it, or `size` bytes from
     `offset`; the `stored_*` columns say which part of the source it holds, and at which size.
+    `turned`: training turns its frames by a quarter, clockwise; height, width and aspect_ratio are as turned.
     `elevation` and `azimuth`: degrees of the first frame's camera, of an orbit once around a rendered object.
     """
 
@@ -105,6 +106,7 @@ class Clip:
     stored_width: int | None = None
     elevation: float | None = None
     azimuth: float | None = None
+    turned: bool | None = None
 
 
 SOURCE_SCHEMA = pa.schema(
@@ -174,6 +176,7 @@ CLIP_SCHEMA = pa.schema(
         ("stored_width", pa.int32()),
         ("elevation", pa.float64()),
         ("azimuth", pa.float64()),
+        ("turned", pa.bool_()),
     ]
 )
 

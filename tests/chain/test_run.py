@@ -67,7 +67,7 @@ def test_a_chain_trains_each_run_on_the_one_it_names(
 ) -> None:
     planned = plan_chain(chain, recipe, labelled, tmp_path / "out")
     assert [link.name for link in planned.links] == ["text", "image", "pan"]
-    assert "no kept clip" in planned.left_out["zoom"]
+    assert "no kept clip labelled zoom_in" in planned.left_out["zoom"]
     assert "--with orbits=FOLDER" in planned.left_out["orbits"]
     assert "starts from orbits" in planned.left_out["after"]
     summary = run_chain(planned)
@@ -98,7 +98,7 @@ def promised(labelled: Path) -> Path:
 
 def test_the_chain_of_stable_video_diffusion_is_whole(promised: Path, tmp_path: Path) -> None:
     shipped = load_config(ChainConfig, find_recipe("svd-small", "chain"))
-    others = {"orbits": promised}
+    others = {"orbits": promised, "turns": promised}
     planned = plan_chain(shipped, _recipe, promised, tmp_path / "out", others=others, share=0.01)
     assert {link.name for link in planned.links} | set(planned.left_out) == {run.name for run in shipped.run}
     assert set(planned.left_out) == {"zoom"}
@@ -110,6 +110,7 @@ def test_the_chain_of_stable_video_diffusion_is_whole(promised: Path, tmp_path: 
         "static": "text-to-video",
         "pan": "text-to-video",
         "orbits": "image-to-video",
+        "around": "image-to-video",
     }
     assert all(link.steps <= 5 for link in planned.links)
     assert not (tmp_path / "out").exists()
@@ -165,7 +166,7 @@ def test_the_command_plans_and_names_what_is_wrong(
     assert "left out: orbits: no dataset" in told.err
     for more, fault in {
         ("--with", "orbits"): "expected NAME=FOLDER",
-        ("--with", "moons=x"): "no dataset 'moons'; it names: orbits",
+        ("--with", "moons=x"): "no dataset 'moons'; it names: orbits, turns",
         ("--share", "0"): "share must be in",
     }.items():
         assert main([*words, *more]) == 2

@@ -78,6 +78,15 @@ def test_the_table_has_the_columns_of_open_sora(dataset: Path, tmp_path: Path) -
         assert int(row["num_frames"]) == found.frames
 
 
+def test_photos_that_datasets_cannot_hold_are_counted(dataset: Path, tmp_path: Path) -> None:
+    summary = export(dataset, tmp_path / "out", "huggingface")
+    moving = [clip for clip in kept_clips(dataset) if clip.duration_s]
+    files = list((tmp_path / "out" / "videos").iterdir())
+    assert summary["clips"] == len(files) == len(moving) < len(kept_clips(dataset))
+    assert summary["left_out"] == "1 photo(s): datasets reads videos only"
+    assert "left_out" not in export(dataset, tmp_path / "folder", "folder")
+
+
 # Its loaders leave files open.
 @pytest.mark.filterwarnings("ignore")
 def test_datasets_reads_the_folder(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ def test_the_sheet_has_the_frames_of_the_batches(squares: Path) -> None:
     assert {one.bucket.frames for one in shown} == {1, 4}
     batches = iterate_batches(squares, replace(CONFIG, workers=0))
     seen = {batch.step: batch for batch, _ in zip(batches, range(50), strict=False)}
+    assert len({(one.bucket, one.sample.clip.clip_id) for one in shown}) == len(shown)
     for one in shown:
         batch = seen[one.batch.step]
         place = batch.seeds.index(one.sample.seed)

@@ -68,6 +68,25 @@ def test_published_batches_are_a_ranks_own(small_run: TrainConfig) -> None:
     assert share_of(8, small_run.data, 4) == 2
 
 
+def test_a_ranks_own_part_is_what_would_be_tried(squares: Path, small_run: TrainConfig) -> None:
+    [one], [two] = forecasts(small_run, squares), forecasts(small_run, squares, 2)
+    for cost, rows in ((one.costs[0], one), (two.costs[0], two)):
+        assert cost.flops == pytest.approx(rows.ranks * cost.clips * cost.clip_flops)
+
+
+def test_ranks_that_share_tokens_share_the_time(squares: Path, small_run: TrainConfig) -> None:
+    [apart] = forecasts(small_run, squares, 2)
+    [together] = forecasts(replace(small_run, parallel=ParallelConfig(sequence=2)), squares, 2)
+    assert together.costs[0].clips == 2 * apart.costs[0].clips
+    assert seconds_of(together, measured(1e9)) == pytest.approx(seconds_of(apart, measured(1e9)))
+
+
+def test_the_columns_of_large_numbers_do_not_touch(squares: Path, small_run: TrainConfig) -> None:
+    wide = replace(small_run, data=replace(small_run.data, batch_multiplier=123457))
+    line = forecasts(wide, squares)[0].as_text().splitlines()[1]
+    assert len(line.split()) == 3 + 7
+
+
 def test_encoders_that_are_not_here_are_no_hindrance(squares: Path, small_run: TrainConfig) -> None:
     far = replace(small_run, text_encoder=T5Config(source="no/such-model", width=64, max_tokens=20))
     [found] = forecasts(far, squares)

@@ -64,7 +64,7 @@ def test_training_tells_each_frame_its_angles(
     monkeypatch.setattr(objective, "told", watched)
     train(config, orbits, tmp_path / "run")
     elevations = {round(clip.elevation or 0, 3) for clip in read_clips(orbits)}
-    told_once = seen[0]
+    told_once = seen[-1]  # the first is the heaviest batch of noise, before the first step
     assert {round(value, 3) for value in told_once["elevation"].rad2deg().tolist()} <= elevations
     quarter = torch.tensor([0.0, 90.0, 180.0, 270.0]).expand(2, -1)
     torch.testing.assert_close(told_once["azimuth"].rad2deg(), quarter, rtol=1e-3, atol=1e-2)

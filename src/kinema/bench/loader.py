@@ -6,7 +6,7 @@ import os
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -107,9 +107,7 @@ def speed_figures(files: Sequence[Footage], count: int, stride: int) -> list[Fig
     """
     tasks: dict[str, Callable[[RandomClip], object]] = {"kinema": read_own, "decoding alone": decode_only}
     if find_spec("decord"):
-        kept = cache(_decord_reader)
         tasks[_PEER] = lambda clip: read_decord(_decord_reader(clip.source.path), clip)
-        tasks[f"{_PEER}, files kept open"] = lambda clip: read_decord(kept(clip.source.path), clip)
     for task in tasks.values():
         for source in files:
             task(RandomClip(source, tuple(range(FRAMES))))
@@ -144,6 +142,7 @@ def decode_only(clip: RandomClip) -> int:
 
 
 def _decord_reader(path: Path) -> Any:  # noqa: ANN401 (decord has no types)
+    """Not to be kept: a thread of its own decodes ahead, at the cost of whoever is measured next."""
     return import_module("decord").VideoReader(
         str(path), width=_SIZE.width, height=_SIZE.height, num_threads=1
     )

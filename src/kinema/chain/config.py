@@ -14,7 +14,8 @@ class ChainRun:
 
     `start_from` is the name of an earlier run: input channels and conditions that this one has besides begin
     at zero, so that it first makes what that one made. `dataset` is the name of another dataset than the
-    chain's own. With `camera_motion` only clips with one of these labels train it.
+    chain's own. With `camera_motion` only clips with one of these labels train it; with `turn_portrait` clips
+    that are higher than wide are turned by a quarter.
     """
 
     name: str
@@ -22,6 +23,7 @@ class ChainRun:
     start_from: str = ""
     dataset: str = ""
     camera_motion: tuple[str, ...] = ()
+    turn_portrait: bool = False
     changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -13,11 +13,10 @@ from typing import Any
 from kinema.chain.config import ChainConfig, ChainRun
 from kinema.checkpoint import read_json, write_json
 from kinema.dataset.plan import make_plan
-from kinema.dataset.store import kept_clips
 from kinema.dataset.view import write_view
 from kinema.errors import ConfigError, DatasetError
 from kinema.files import writable_folder
-from kinema.manifest import Clip
+from kinema.manifest import Clip, read_clips
 from kinema.progress import Progress, Silent
 from kinema.train.config import TrainConfig
 from kinema.train.loop import train
@@ -37,6 +36,7 @@ class Link:
     dataset: Path
     train: TrainConfig
     clips: tuple[Clip, ...] | None = None
+    turn_portrait: bool = False
 
     @property
     def steps(self) -> int:
@@ -103,7 +103,14 @@ def plan_chain(  # noqa: PLR0913 - a chain, its data, and how much of it
             if run.start_from:
                 settings = replace(settings, start_from=_model(out / run.start_from))
             folder = out / run.name
-            links[run.name] = Link(name=run.name, folder=folder, dataset=source, train=settings, clips=clips)
+            links[run.name] = Link(
+                name=run.name,
+                folder=folder,
+                dataset=source,
+                train=settings,
+                clips=clips,
+                turn_portrait=run.turn_portrait,
+            )
     if not links:
         raise ConfigError(f"nothing of the chain can be trained: {next(iter(left_out.values()))}")
     record = {"chain": _plain(config), "dataset": str(dataset.resolve()), "share": share}
@@ -139,7 +146,7 @@ def _trained(link: Link, progress: Progress) -> dict[str, Any]:
     if link.clips is not None:
         dataset = link.folder / "view"
         if not (dataset / "dataset.toml").is_file():
-            write_view(link.dataset, dataset, link.clips)
+            write_view(link.dataset, dataset, link.clips, turn_portrait=link.turn_portrait)
     begun = (run / "resolved.toml").is_file()
     if run.is_dir() and not begun:
         shutil.rmtree(run)
@@ -158,20 +165,22 @@ def _model(folder: Path) -> Path:
 
 
 def _chosen(run: ChainRun, dataset: Path) -> tuple[Clip, ...] | None:
-    if not run.camera_motion:
+    if not run.camera_motion and not run.turn_portrait:
         return None
-    return tuple(clip for clip in kept_clips(dataset) if clip.camera_motion in run.camera_motion)
+    clips = (clip for clip in read_clips(dataset) if clip.kept)
+    return tuple(clip for clip in clips if not run.camera_motion or clip.camera_motion in run.camera_motion)
 
 
 def _useless(run: ChainRun, settings: TrainConfig, dataset: Path, clips: tuple[Clip, ...] | None) -> str:
     """Why no stage of a run could train, found before any time is spent; "" where all can."""
     if clips is not None and not clips:
-        return f"no kept clip of {dataset} is labelled {', '.join(run.camera_motion)}"
+        labels = f" labelled {', '.join(run.camera_motion)}" if run.camera_motion else ""
+        return f"{dataset} has no kept clip{labels}"
     with TemporaryDirectory() as folder:
         seen = dataset
         if clips is not None:
             seen = Path(folder)
-            write_view(dataset, seen, clips)
+            write_view(dataset, seen, clips, turn_portrait=run.turn_portrait)
         try:
             for stage in stages(settings):
                 make_plan(seen, stage.config.data)

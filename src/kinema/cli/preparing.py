@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from kinema.cli.commands import Dataset, Json, Recipe, Sets, app
 from kinema.cli.terminal import Bars, show
 from kinema.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kinema.train.config import TrainConfig
 
 
 @app.command(help_epilogue="Example: kinema plan demo --dataset dataset --sheet plan.png")
@@ -26,6 +29,16 @@ def plan(
     measure: Annotated[
         bool, Parameter(name="--measure", help="Try a step of the heaviest bucket on this machine.")
     ] = True,
+    search: Annotated[
+        Path | None,
+        Parameter(
+            name="--search",
+            help="Find the batch sizes at which steps of all buckets take equally long; write this recipe.",
+        ),
+    ] = None,
+    memory_gb: Annotated[
+        float | None, Parameter(name="--memory-gb", help="What --search may take; what is free if left out.")
+    ] = None,
     set_: Sets = (),
     json: Json = False,
 ) -> int:
@@ -43,6 +56,8 @@ def plan(
     if nodes < 1 or nproc < 1:
         raise ConfigError(f"--nodes and --nproc must be at least 1, got {nodes} and {nproc}")
     settings = load_config(TrainConfig, find_recipe(recipe) if recipe else None, set_)
+    if search is not None:
+        return _search(settings, dataset, search, memory_gb, as_json=json)
     found = forecasts(settings, dataset, nodes * nproc)
     if sheet is not None:
         write_image(sheet, sheet_of(dataset, stages(settings)))
@@ -52,6 +67,24 @@ def plan(
     text = as_text(found, measured, nodes * nproc, line)
     show(record, as_json=json, text=text if sheet is None else f"{text}\ncontact sheet: {sheet}")
     return 0
+
+
+def _search(
+    config: TrainConfig, dataset: Path, recipe: Path, memory_gb: float | None, *, as_json: bool
+) -> int:
+    from kinema.config import dump_config
+    from kinema.files import write_text
+    from kinema.train.search import as_text, search, with_sizes_found
+
+    if memory_gb is not None and not memory_gb > 0:
+        raise ConfigError(f"--memory-gb must be above 0, got {memory_gb}")
+    with Bars() as bars:
+        found = search(config, dataset, bars, None if memory_gb is None else 1024 * memory_gb)
+    write_text(recipe, dump_config(with_sizes_found(config, found)))
+    text = f"{as_text(found)}\nto train with these: kinema train {recipe} --dataset {dataset}"
+    record = {"recipe": str(recipe), "buckets": [one.as_dict() for one in found]}
+    show(record, as_json=as_json, text=text)
+    return int(any(not one.seconds for one in found))
 
 
 @app.command(help_epilogue="Example: kinema simulate demo --dataset dataset --world 64 --device h800")

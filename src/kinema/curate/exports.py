@@ -53,8 +53,7 @@ def export(dataset: Path, out: Path, kind: Format, progress: Progress | None = N
     holds another export.
     """
     progress = progress or Silent()
-    effective = {clip.clip_id: clip for clip in kept_clips(dataset)}
-    clips = [clip for clip in read_clips(dataset) if clip.clip_id in effective]
+    clips, left_out = _given(dataset, kind)
     _claim(writable_folder(out), {"format": kind})
     folder = out / {"folder": ".", "csv": "clips", "webdataset": "staged", "huggingface": "videos"}[kind]
     progress.stage("export", total=len(clips))
@@ -74,7 +73,16 @@ def export(dataset: Path, out: Path, kind: Format, progress: Progress | None = N
             _finish_webdataset(out, done)
         case "huggingface":
             _finish_huggingface(out, done)
-    return {"out": str(out), "format": kind, "clips": len(done), "failed": failed}
+    summary = {"out": str(out), "format": kind, "clips": len(done), "failed": failed}
+    return summary | ({"left_out": f"{left_out} photo(s): datasets reads videos only"} if left_out else {})
+
+
+def _given(dataset: Path, kind: Format) -> tuple[list[Clip], int]:
+    """The clips to write, and how many photos are left out: `datasets` reads one kind in a folder."""
+    kept = {clip.clip_id for clip in kept_clips(dataset)}
+    clips = [clip for clip in read_clips(dataset) if clip.clip_id in kept]
+    moving = [clip for clip in clips if clip.duration_s]
+    return (moving, len(clips) - len(moving)) if kind == "huggingface" else (clips, 0)
 
 
 def _claim(out: Path, settings: dict[str, str]) -> None:
@@ -187,17 +195,13 @@ def _groups(clips: Sequence[Exported]) -> Iterator[list[Exported]]:
 
 
 def _finish_huggingface(out: Path, clips: Sequence[Exported]) -> None:
-    """`metadata.jsonl` names files and columns; only videos: `datasets` reads one kind in a folder."""
+    """`metadata.jsonl` names files and columns."""
     names = ("clip_id", "text", "source_path", "start_s", "end_s", "fps", "motion_score", "camera_motion")
     rows = (
         {"file_name": item.pixels.relative_to(out).as_posix()} | {name: item.facts[name] for name in names}
         for item in clips
-        if item.clip.duration_s
     )
     _write_lines(out / "metadata.jsonl", rows)
-    for item in clips:
-        if not item.clip.duration_s:
-            item.pixels.unlink()
 
 
 def _write_lines(target: Path, rows: Iterator[dict[str, Any]]) -> None:

@@ -164,14 +164,14 @@ def _drops(dataset: Dataset) -> str:
     rows = [
         (
             in_words(check),
-            check.reason,
             str(int(check.broken.sum())),
             str(alone[in_words(check)]),
             _duration(dataset.hours[check.broken].sum()),
+            check.reason,
         )
         for check in dataset.filters
     ]
-    names = ("dropped", "setting", "clips", "by this alone", "footage")
+    names = ("dropped", "clips", "by this alone", "footage", "setting")
     return table(names, rows) if rows else paragraph("No filter is set.")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class Shown:
 
 
 def first_samples(dataset: Path, config: DataConfig, steps: int, each: int = 2) -> list[Shown]:
-    """The first `each` samples of every bucket that occurs in the first `steps` steps, read as training reads
+    """The first `each` clips of every bucket that occurs in the first `steps` steps, read as training reads
     them; largest buckets first."""
     schedule = build_schedule(kept_clips(dataset), config)
     reader = ClipReader(dataset, replace(config, cache_mb=0), schedule, StoredEncodings())
@@ -49,7 +49,7 @@ def first_samples(dataset: Path, config: DataConfig, steps: int, each: int = 2) 
     return [
         _read(reader, first[bucket], place)
         for bucket in order
-        for place in range(min(each, len(first[bucket].samples)))
+        for place in _different(first[bucket].samples)[:each]
     ]
 
 
@@ -80,6 +80,12 @@ def _first_batches(schedule: Schedule, steps: int) -> dict[Bucket, PlannedBatch]
         if expected <= set(found):
             break
     return found
+
+
+def _different(samples: Sequence[Sample]) -> list[int]:
+    """The places of the first sample of each clip."""
+    ids = [sample.clip.clip_id for sample in samples]
+    return [place for place, clip in enumerate(ids) if clip not in ids[:place]]
 
 
 def _read(reader: ClipReader, batch: PlannedBatch, place: int) -> Shown:

@@ -255,8 +255,16 @@ class ClipReader:
 
 
 def clip_frames(dataset: Path, clip: Clip, places: np.ndarray, size: Size) -> UInt8[np.ndarray, "t h w c"]:
-    """Frames of a clip, scaled to cover `size` and cropped at the centre. Raises `DecodeError`."""
+    """Frames of a clip, scaled to cover `size` and cropped at the centre; turned where the clip is.
+
+    Raises `DecodeError`.
+    """
     times_s = grid_times(clip, places)
+    if clip.turned:
+        lying = Size(height=size.width, width=size.height)
+        covering = cover(clip.width, clip.height, lying)
+        frames = resize_crop(read_frames(source_file(dataset, clip), times_s, size=covering), lying)
+        return np.ascontiguousarray(np.rot90(frames, -1, axes=(1, 2)))
     frames = read_frames(source_file(dataset, clip), times_s, size=cover(clip.height, clip.width, size))
     return resize_crop(frames, size)
 

@@ -29,6 +29,8 @@ def as_stored(clip: Clip) -> Clip:
     if clip.shard is None or clip.stored_frames is None:
         return clip
     height, width = clip.stored_height or clip.height, clip.stored_width or clip.width
+    if clip.turned and clip.stored_height and clip.stored_width:
+        height, width = width, height
     duration_s = (clip.stored_end_s or 0.0) - (clip.stored_start_s or 0.0) if clip.duration_s else 0.0
     return replace(
         clip,

@@ -11,9 +11,10 @@ from kinema.location import is_url
 from kinema.manifest import Clip, write_clips
 
 
-def write_view(dataset: Path, folder: Path, clips: Sequence[Clip]) -> None:
+def write_view(dataset: Path, folder: Path, clips: Sequence[Clip], *, turn_portrait: bool = False) -> None:
     """A dataset folder with these clips, kept, whose pixels stay where they are; the dataset is not
-    touched."""
+    touched. With `turn_portrait` clips that stand are turned by a quarter and lie."""
+    clips = [lying(clip) for clip in clips] if turn_portrait else clips
     here = [
         replace(
             clip,
@@ -27,6 +28,19 @@ def write_view(dataset: Path, folder: Path, clips: Sequence[Clip]) -> None:
     write_clips(folder, "0", here)
     write_text(
         folder / "dataset.toml", "# A view of another dataset that kinema made; remove it with its folder.\n"
+    )
+
+
+def lying(clip: Clip) -> Clip:
+    """A clip that is higher than wide, turned by a quarter; any other as it is."""
+    if clip.height <= clip.width:
+        return clip
+    return replace(
+        clip,
+        turned=not clip.turned,
+        height=clip.width,
+        width=clip.height,
+        aspect_ratio=clip.width / clip.height,
     )
 
 

@@ -29,13 +29,14 @@ _HOUR, _DAY = 3600.0, 86400.0
 @dataclass(frozen=True, kw_only=True)
 class BucketCost:
     """One bucket's share of a stage. `clips` are those that a rank holds at a time, `memory_mb` what it then
-    takes, encoders left out; tokens and operations are of one step, all ranks together."""
+    takes, encoders left out; tokens and operations are of one step, all ranks together, and of one clip."""
 
     bucket: str
     steps: float
     clips: int
     tokens: int
     flops: float
+    clip_flops: float
     memory_mb: float
 
 
@@ -62,7 +63,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """The plan of one stage, with what it costs. `ranks` share the clips of a step."""
+    """The plan of one stage, with what it costs. `ranks` share the work of a step."""
 
     name: str
     steps: int
@@ -104,7 +105,7 @@ class Forecast:
         for row, cost in zip(self.plan.rows, self.costs, strict=True):
             numbers = (row.clips, row.batch_size, row.batches, cost.steps, cost.tokens, cost.flops / 1e12)
             lines.append(
-                f"{row.bucket:<24}" + "".join(f"{n:>10.5g}" for n in numbers) + f"{cost.memory_mb:>10.0f}"
+                f"{row.bucket:<24}" + "".join(f" {n:>9.4g}" for n in numbers) + f" {cost.memory_mb:>9.0f}"
             )
         lines.append(
             "a row: clips and batches of an epoch; tokens and operations of a step; memory of a process, "
@@ -149,7 +150,7 @@ def forecast_of(stage: Stage, plan: Plan, sizes: EncoderSizes, ranks: int, base_
         for row, count in zip(plan.rows, steps, strict=True)
     )
     total = stage.end - stage.first
-    return Forecast(name=stage.name, steps=total, ranks=clip_ranks, plan=plan, costs=costs)
+    return Forecast(name=stage.name, steps=total, ranks=ranks, plan=plan, costs=costs)
 
 
 def share_of(batch_size: int, data: DataConfig, clip_ranks: int) -> int:
@@ -208,6 +209,7 @@ def _cost(  # noqa: PLR0913, PLR0917 - a row and everything that its cost depend
         clips=clips,
         tokens=batch_tokens(config.network, latents, share * clip_ranks),
         flops=share * clip_ranks * one.flops,
+        clip_flops=one.flops,
         memory_mb=held_mb + kept_bytes / 2**20,
     )
 

@@ -32,7 +32,7 @@ def as_text(found: Sequence[Forecast], measured: Measured | str, ranks: int, lin
     steps = sum(one.steps for one in found)
     closing = [f"{steps} steps, {total:.3g} operations"]
     if isinstance(measured, str):
-        closing.append(measured)
+        closing += [measured, "on other processors: kinema simulate"]
     else:
         seconds = sum(seconds_of(one, measured) for one in found)
         where = "on this machine" if ranks == 1 else f"on {ranks} processes as fast as this one"

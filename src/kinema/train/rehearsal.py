@@ -139,8 +139,8 @@ def measure(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     number, bucket, clips = heaviest(found)
-    row, cost = found[number].heaviest
-    seconds = cost.flops * clips / row.batch_size / measured_peak(device, config.precision)
+    cost = found[number].heaviest[1]
+    seconds = cost.clip_flops * clips / measured_peak(device, config.precision)
     what = f"a step of {clips} clips of {bucket}"
     if seconds > budget_s:
         return f"not measured: {what} takes at least {in_words(seconds)} on this machine"
@@ -188,6 +188,8 @@ def _noise(run: Run, config: TrainConfig, bucket: Bucket, clips: int) -> Batch:
         scores={
             "motion_score": torch.full((clips,), float("nan")),
             "duration_s": torch.full((clips,), bucket.frames / _FPS),
+            "elevation": torch.zeros(clips),
+            "azimuth": torch.zeros(clips),
         },
     )
 
