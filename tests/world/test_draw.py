@@ -38,6 +38,14 @@ def test_only_the_motions_that_are_asked_for_are_drawn():
     assert {thing.motion for scene in drawn for thing in scene.things} == set(wanted)
 
 
+def test_things_that_begin_in_the_middle_do_not_tell_their_way_by_their_place():
+    config = WorldConfig(objects=(1, 0, 0), motions=(Motion.LEFT,), from_middle=True, camera_share=0)
+    drawn = [scene.things[0] for scene in scenes(config, 40, seed=5)]
+    assert all(abs(thing.x - 0.5) <= 0.1 and abs(thing.y - 0.5) <= 0.1 for thing in drawn)
+    with pytest.raises(ValueError, match="from_middle"):
+        WorldConfig(from_middle=True)
+
+
 @pytest.mark.parametrize("size", [(64, 64), (48, 80), (80, 48)])
 def test_things_stay_in_the_picture_and_apart(size):
     config = WorldConfig(height=size[0], width=size[1], objects=(0.4, 0.3, 0.3), camera_share=0)

@@ -160,13 +160,8 @@ def _settle(
     if left > 2 * middle[0] - right or top > 2 * middle[1] - bottom:
         return None
     if config.from_middle and camera is Camera.STATIC:
-        return replace(
-            thing,
-            **{
-                way: half + float(generator.uniform(-0.1, 0.1))
-                for way, half in zip("xy", middle, strict=True)
-            },
-        )
+        aside, below = generator.uniform(-0.1, 0.1, 2).tolist()
+        return replace(thing, x=middle[0] + aside, y=middle[1] + below)
     x = float(generator.uniform(left, 2 * middle[0] - right))
     y = float(generator.uniform(top, 2 * middle[1] - bottom))
     placed = replace(thing, x=x, y=y)
