@@ -186,6 +186,39 @@ def clip_id(sha256: str, start_frame: int, end_frame: int) -> str:
     return hashlib.sha256(f"{sha256}:{start_frame}:{end_frame}".encode()).hexdigest()[:16]
 
 
+def whole_clip(  # noqa: PLR0913 - the facts of a row
+    *,
+    clip_id: str,
+    source_id: str,
+    source_path: str,
+    frames: int,
+    fps: float,
+    height: int,
+    width: int,
+    duration_s: float,
+    captions: tuple[Caption, ...] = (),
+) -> Clip:
+    """The clip that is all of its source; `fps` and `duration_s` are 0 for an image."""
+    return Clip(
+        clip_id=clip_id,
+        source_id=source_id,
+        source_path=source_path,
+        start_frame=0,
+        end_frame=frames,
+        start_s=0.0,
+        end_s=duration_s,
+        cut_kind_start="start",
+        cut_kind_end="end",
+        frames=frames,
+        fps=fps,
+        width=width,
+        height=height,
+        aspect_ratio=height / width,
+        duration_s=duration_s,
+        captions=captions,
+    )
+
+
 def write_sources(folder: Path, part: str, rows: list[Source]) -> None:
     """Write `sources/part-<part>.parquet` atomically."""
     _write_part(folder / "sources" / f"part-{part}.parquet", [asdict(row) for row in rows], SOURCE_SCHEMA)

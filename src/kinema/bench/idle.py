@@ -12,7 +12,7 @@ from kinema.dataset.config import DataConfig
 from kinema.dataset.presets import STAGES
 from kinema.dataset.sampler import build_schedule
 from kinema.dataset.schedule import PlannedBatch, Schedule
-from kinema.manifest import Clip
+from kinema.manifest import Clip, whole_clip
 from kinema.nn import STDiT2Config
 from kinema.nn.flops import LatentShape, training_flops
 
@@ -80,21 +80,14 @@ def simulated_clips(count: int, seed: int = 0) -> list[Clip]:
         seconds = 0.0 if image else float(generator.choice(_SECONDS)) * float(generator.uniform(0.7, 1.3))
         frames = 1 if image else int(seconds * fps)
         made.append(
-            Clip(
+            whole_clip(
                 clip_id=f"{index:08x}",
                 source_id="simulated",
                 source_path="simulated.mp4",
-                start_frame=0,
-                end_frame=frames,
-                start_s=0.0,
-                end_s=seconds,
-                cut_kind_start="start",
-                cut_kind_end="end",
                 frames=frames,
                 fps=0.0 if image else fps,
                 width=width,
                 height=height,
-                aspect_ratio=height / width,
                 duration_s=seconds,
             )
         )

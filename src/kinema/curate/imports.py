@@ -26,7 +26,7 @@ from kinema.dataset.shards import read_shard
 from kinema.errors import DatasetError, DecodeError, OutputError
 from kinema.files import writable_folder, write_text
 from kinema.location import PackedFile, open_bytes
-from kinema.manifest import Caption, Clip, Source, clip_id, write_clips, write_sources
+from kinema.manifest import Caption, Clip, Source, clip_id, whole_clip, write_clips, write_sources
 from kinema.progress import Progress, Silent
 from kinema.video.reader import SourceInfo, open_source
 
@@ -169,21 +169,14 @@ def _whole_file(entry: Entry, info: SourceInfo, frames: int) -> Clip:
         digest = sha256(file.read()).hexdigest()
     fps = 0.0 if info.is_image else info.fps
     duration_s = 0.0 if info.is_image else info.duration_s or frames / fps
-    clip = Clip(
+    clip = whole_clip(
         clip_id=clip_id(digest, 0, frames),
         source_id=source_id(Path(entry.name)),
         source_path=entry.name,
-        start_frame=0,
-        end_frame=frames,
-        start_s=0.0,
-        end_s=duration_s,
-        cut_kind_start="start",
-        cut_kind_end="end",
         frames=frames,
         fps=fps,
         width=info.width,
         height=info.height,
-        aspect_ratio=info.height / info.width,
         duration_s=duration_s,
         captions=entry.captions,
     )

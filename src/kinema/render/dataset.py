@@ -28,6 +28,7 @@ from kinema.manifest import (
     clip_id,
     read_clips,
     read_sources,
+    whole_clip,
     write_clips,
     write_sources,
 )
@@ -201,26 +202,18 @@ def _render_orbit(mesh: Mesh, source: Source, number: int, out: Path, config: Or
 
 def _clip(source: Source, number: int, name: str, elevation: float, azimuth: float) -> Clip:
     words = filename_words(Path(source.path))
-    return Clip(
+    clip = whole_clip(
         clip_id=clip_id(f"{source.sha256}:{source.analysis}:{number}", 0, source.frames),
         source_id=source.source_id,
         source_path=name,
-        start_frame=0,
-        end_frame=source.frames,
-        start_s=0.0,
-        end_s=source.duration_s,
-        cut_kind_start="start",
-        cut_kind_end="end",
         frames=source.frames,
         fps=source.fps,
         width=source.width,
         height=source.height,
-        aspect_ratio=source.height / source.width,
         duration_s=source.duration_s,
         captions=(Caption(text=words, kind="filename"),) if words else (),
-        elevation=elevation,
-        azimuth=azimuth,
     )
+    return replace(clip, elevation=elevation, azimuth=azimuth)
 
 
 def _summary(out: Path, drawn: int, config: OrbitConfig, seconds: float) -> dict[str, Any]:

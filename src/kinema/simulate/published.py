@@ -11,7 +11,7 @@ import numpy as np
 
 from kinema.dataset.sampler import build_schedule
 from kinema.encoders.text import T5Config
-from kinema.manifest import Caption, Clip, clip_id
+from kinema.manifest import Caption, Clip, clip_id, whole_clip
 from kinema.shapes import Bucket
 from kinema.simulate.cost import CostModel
 from kinema.simulate.devices import DEVICES
@@ -159,21 +159,14 @@ def assumed_clips(count: int, seed: int = 0) -> list[Clip]:
 def _clip(number: int, size: tuple[int, ...], seconds: float) -> Clip:
     height, width = size
     frames = max(1, round(24 * seconds))
-    return Clip(
+    return whole_clip(
         clip_id=clip_id(str(number), 0, frames),
         source_id=str(number),
         source_path=f"{number}.mp4",
-        start_frame=0,
-        end_frame=frames,
-        start_s=0.0,
-        end_s=seconds,
-        cut_kind_start="start",
-        cut_kind_end="end",
         frames=frames,
         fps=24.0 if seconds else 0.0,
         width=width,
         height=height,
-        aspect_ratio=height / width,
         duration_s=seconds,
         captions=(Caption(text="a clip", kind="video"),),
     )

@@ -6,9 +6,10 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,12 +158,18 @@ def measure(
         return f"not measured: {error}"
 
 
-def _alone(config: TrainConfig, dataset: Path, number: int, bucket: Bucket, clips: int) -> Measured:
+@contextmanager
+def run_alone(config: TrainConfig, dataset: Path) -> Iterator[Run]:
+    """A run of one process in a folder that goes afterwards, without caches: to try what a step takes."""
     config = replace(
         config, parallel=ParallelConfig(), cache=replace(config.cache, latents=False, text=False)
     )
     with tempfile.TemporaryDirectory(prefix="kinema-plan-") as folder, join(config.parallel) as world:
-        run = prepare(config, dataset, Path(folder), False, world)
+        yield prepare(config, dataset, Path(folder), False, world)
+
+
+def _alone(config: TrainConfig, dataset: Path, number: int, bucket: Bucket, clips: int) -> Measured:
+    with run_alone(config, dataset) as run:
         return rehearse(run, stages(run.config)[number], bucket, clips)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -21,9 +20,7 @@ from kinema.shapes import Bucket, resolution
 from kinema.train.config import TrainConfig
 from kinema.train.forecast import Forecast, Measured, forecasts
 from kinema.train.pace import free_memory_mb
-from kinema.train.parallel import ParallelConfig, join
-from kinema.train.rehearsal import rehearse
-from kinema.train.setup import prepare
+from kinema.train.rehearsal import rehearse, run_alone
 from kinema.train.stages import stages
 
 TOLERANCE = 0.1
@@ -175,9 +172,7 @@ def _apart(config: TrainConfig, dataset: Path, task: _Task, clips: int) -> Measu
 
 
 def _tried(config: TrainConfig, dataset: Path, task: _Task, clips: int) -> Measured | None:
-    alone = replace(config, parallel=ParallelConfig(), cache=replace(config.cache, latents=False, text=False))
-    with tempfile.TemporaryDirectory(prefix="kinema-search-") as folder, join(alone.parallel) as world:
-        run = prepare(alone, dataset, Path(folder), False, world)
+    with run_alone(config, dataset) as run:
         attempt = partial(rehearse, run, stages(run.config)[task.stage], task.bucket)
         if task.target_s is None:
             return largest_fitting(attempt, clips, task.limit_mb)

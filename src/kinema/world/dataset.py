@@ -18,7 +18,7 @@ from kinema.dataset.facts import clip_facts
 from kinema.dataset.shards import Packable, read_shard, write_shard
 from kinema.errors import OutputError
 from kinema.files import writable_folder, write_text
-from kinema.manifest import Caption, Clip, Source, clip_id, write_clips, write_sources
+from kinema.manifest import Caption, Clip, Source, clip_id, whole_clip, write_clips, write_sources
 from kinema.progress import Progress, Silent
 from kinema.video.writer import Encoding, image_bytes, write_video
 from kinema.world.captions import describe
@@ -176,23 +176,19 @@ def _pack(staging: Path, item: _Item, progress: Progress) -> tuple[Clip, Packabl
 def _row(item: _Item, digest: str) -> Clip:
     scene = item.scene
     duration_s = scene.frames / FPS if scene.frames > 1 else 0.0
-    return Clip(
+    clip = whole_clip(
         clip_id=clip_id(digest, 0, scene.frames),
         source_id=_SOURCE,
         source_path=f"world/{len(scene.things)}/{item.name}",
-        start_frame=0,
-        end_frame=scene.frames,
-        start_s=0.0,
-        end_s=duration_s,
-        cut_kind_start="start",
-        cut_kind_end="end",
         frames=scene.frames,
         fps=FPS if scene.frames > 1 else 0.0,
         width=scene.width,
         height=scene.height,
-        aspect_ratio=scene.height / scene.width,
         duration_s=duration_s,
         captions=tuple(Caption(text=text, kind="rendered", model="kinema") for text in item.captions),
+    )
+    return replace(
+        clip,
         stored_start_s=0.0,
         stored_end_s=duration_s,
         stored_frames=scene.frames,
