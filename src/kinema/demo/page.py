@@ -115,8 +115,9 @@ _LEAD = (
 )
 _BOX = (
     "<p>Made from these prompts by the small model that is in the package, before anything was trained. It "
-    "knows a rendered world of simple shapes and nothing else; docs/model-card.md says how far it can be "
-    "trusted. The rest of this page is another network, trained just now on footage.</p>"
+    "knows a rendered world of simple shapes and nothing else: it gives the colour that is asked for and "
+    "mostly the shape, often twice, and <b>has not learned to move things as it is told</b> "
+    "(docs/model-card.md). The rest of this page is another network, trained just now on footage.</p>"
 )
 _MEMORISED = (
     "<p>A network this small, trained for minutes on a handful of clips, has <b>memorised</b> them: it gives "
