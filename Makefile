@@ -43,7 +43,7 @@ world-model: .venv/installed
 		--set 'world.objects=[0.9,0.1,0.0]' --set 'world.grounds=["plain","gradient"]' \
 		--set 'world.extents=["medium","large"]'
 	$(bin) kinema render-world --out "$(OUT)/moves" --clips 5000 --images 1500 --seed 31 $(alone) \
-		--set world.from_middle=true --set 'world.motions=["left","right","up","down","grow","shrink","still","circle"]'
+		--set world.middle_share=1 --set 'world.motions=["left","right","up","down","grow","shrink","still","circle"]'
 	$(bin) kinema render-world --out "$(OUT)/motions" --clips 14000 --images 6000 --seed 21 $(alone)
 	$(bin) kinema render-world --out "$(OUT)/clips" --clips 9000 --images 6000 --seed 2
 	$(bin) kinema train world-shapes --dataset "$(OUT)/shapes" --out "$(OUT)/run-shapes"

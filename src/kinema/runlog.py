@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -138,12 +139,16 @@ def _tensorboard_writer(folder: Path, start_step: int) -> Any:  # noqa: ANN401 -
     return SummaryWriter(folder, purge_step=start_step or None)
 
 
+def require_wandb(project: str) -> None:
+    """Raise `ConfigError` when the extra is not installed."""
+    if find_spec("wandb") is None:
+        raise ConfigError(f'wandb = "{project}" needs the extra wandb: pip install "kinema[wandb]"')
+
+
 def _wandb_run(folder: Path, project: str) -> Any:  # noqa: ANN401 - imported lazily
     """The run of this folder at Weights & Biases; the same one when it goes on."""
-    try:
-        import wandb
-    except ImportError:
-        raise ConfigError(f'wandb = "{project}" needs the extra wandb: pip install "kinema[wandb]"') from None
+    import wandb
+
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     return wandb.init(project=project, name=folder.name, id=name, resume="allow", dir=folder)
 

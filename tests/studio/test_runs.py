@@ -10,9 +10,9 @@ import pytest
 
 from kinema.files import write_text
 from kinema.studio.runs import Curves, differences, log_tails, plan_tables, previews, spread, vitals
-from kinema.video.writer import write_video
+from kinema.video.writer import write_image, write_video
 
-from .conftest import Opener
+from .conftest import Opener, place_id
 
 
 def rows(folder: Path, steps: range, **more: object) -> None:
@@ -140,6 +140,25 @@ def test_a_run_has_its_page(studio: Opener, run: Path) -> None:
     for name in ("..%2fresolved.toml", "step-00000009-0.mp4", "step-00000004-0.mp4.json"):
         assert client.get(f"/runs/{address}/samples/{name}").status_code == 404
     assert "SIGKILL" in client.get(f"/runs/{address}/vitals", headers={"hx-request": "true"}).text
+
+
+def test_a_run_shows_what_its_network_gets_to_see(studio: Opener, run: Path) -> None:
+    client = studio(run)
+    address = f"/runs/{place_id(client, 'run')}"
+    assert f"{address}/sheet" not in client.get(address).text
+    assert client.get(f"{address}/sheet").status_code == 404
+    write_image(run / "plan.png", np.zeros((8, 8, 3), np.uint8))
+    assert f'src="{address}/sheet"' in client.get(address).text
+    assert client.get(f"{address}/sheet").headers["content-type"] == "image/png"
+
+
+def test_previews_of_pictures_are_pictures(studio: Opener, run: Path) -> None:
+    write_image(run / "samples" / "step-00000004-1.png", np.zeros((8, 8, 3), np.uint8))
+    client = studio(run)
+    address = f"/runs/{place_id(client, 'run')}"
+    for page in (client.get(address).text, client.get("/runs").text):
+        assert f'<img src="{address}/samples/step-00000004-1.png"' in page
+        assert f'<video src="{address}/samples/step-00000004-0.mp4"' in page
 
 
 def test_runs_are_compared(studio: Opener, run: Path, tmp_path: Path) -> None:

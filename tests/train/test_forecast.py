@@ -11,7 +11,7 @@ from kinema.errors import ConfigError
 from kinema.nn.counting import count_parameters
 from kinema.train.config import StageConfig, TrainConfig
 from kinema.train.forecast import Measured, forecasts, in_words, resolved, share_of
-from kinema.train.launch import torchrun_line
+from kinema.train.launch import training_line
 from kinema.train.optim import AdamWConfig
 from kinema.train.parallel import ParallelConfig
 from kinema.train.planning import as_text, plan_record, seconds_of
@@ -138,7 +138,8 @@ def test_times_in_words(seconds: float, words: str) -> None:
 
 
 def test_the_line_for_many_machines() -> None:
-    line = torchrun_line("demo", Path("my data"), ("optim.lr=0.1", "data.buckets=[]"), 8, 4)
+    line = training_line("demo", Path("my data"), ("optim.lr=0.1", "data.buckets=[]"), 8, 4)
     assert line.startswith("torchrun --nnodes 8 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint NODE0")
     assert "-m kinema train demo --dataset 'my data' --out run --set optim.lr=0.1" in line
-    assert "--standalone" in torchrun_line(None, Path("d"), (), 1, 2)
+    assert training_line(None, Path("d"), (), 1, 2) == "kinema train --dataset d --out run --nproc 2"
+    assert training_line("demo", Path("d"), (), 1, 1) == "kinema train demo --dataset d --out run"

@@ -12,14 +12,32 @@ import pytest
 import torch
 
 from kinema.dataset.buckets import BucketRule, Timed
-from kinema.errors import CheckpointError, Interrupted, OutputError, TrainingError
+from kinema.errors import CheckpointError, ConfigError, Interrupted, OutputError, TrainingError
 from kinema.model import load_model
 from kinema.runlog import learned, read_metrics
 from kinema.train.checkpoints import checkpoint_folders, latest_checkpoint
 from kinema.train.config import PreviewConfig, TrainConfig
 from kinema.train.loop import train
-from kinema.train.optim import AdamWConfig
+from kinema.train.optim import AdamW8bitConfig, AdamWConfig
 from kinema.train.step import StepOnce, source_shares
+
+
+@pytest.mark.parametrize(
+    ("changes", "extra"), [({"wandb": "mine"}, "wandb"), ({"optim": AdamW8bitConfig()}, "eight-bit")]
+)
+def test_a_missing_extra_is_told_before_anything_is_written(
+    changes: dict[str, Any],
+    extra: str,
+    squares: Path,
+    small_run: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in ("kinema.runlog", "kinema.train.optim"):
+        monkeypatch.setattr(f"{module}.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=f"needs the extra {extra}"):
+        train(replace(small_run, **changes), squares, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def remembered(run: Path) -> dict[str, Any]:

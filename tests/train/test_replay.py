@@ -31,6 +31,11 @@ def test_a_failed_step_is_done_again(
     assert again["loss"] in ("nan", "inf")
     assert set(again["clips"]) == {clip for batch, _ in read_failure(file).parts for clip in batch.clip_ids}
     assert again["not_finite"]
+    beat = json.loads((tmp_path / "run" / "heartbeat.json").read_text())
+    assert beat["state"] == "failed"
+    assert beat["cause"].startswith("step ")  # in its own words, no traceback
+    assert main(["train", "--replay", str(file)]) == 0
+    assert f"and {len(again['not_finite']) - 6} more" in capsys.readouterr().out
 
 
 def test_a_replay_is_the_same_step(
@@ -67,5 +72,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"parts": []})
     with pytest.raises(CheckpointError, match="not a failed step"):
         read_failure(tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match=r"they are RUN/failed/step-\*\.safetensors"):
+        read_failure(tmp_path)
     with pytest.raises(CheckpointError, match=r"b\.json"):
         read_failure(tmp_path / "b.safetensors")

@@ -25,6 +25,22 @@ def test_a_step_that_hangs_is_told_with_rank_and_clips(
     [row] = [json.loads(line) for line in (tmp_path / "watchdog.jsonl").read_text().splitlines()]
     assert (row["rank"], row["step"], row["phase"], row["clips"]) == (3, 6, "computing", ["aa", "bb"])
     assert "rank 3: step 6" in caplog.text
+    assert "it is computing; bucket 64px 8f 64x64, clips aa, bb" in caplog.text
+
+
+def test_a_batch_that_does_not_come_is_told_without_clips(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Watchdog(tmp_path, rank=0, floor_s=0.2) as watchdog:
+        for step in range(6):
+            watchdog.begin(step)
+            watchdog.end()
+        watchdog.begin(6)
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "watchdog.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        watchdog.end()
+    assert caplog.messages[0].endswith("it is waiting for data")
 
 
 def test_usual_steps_and_the_first_ones_are_not_told(tmp_path: Path) -> None:

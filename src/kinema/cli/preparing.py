@@ -46,7 +46,7 @@ def plan(
     from kinema.config import find_recipe, load_config
     from kinema.train.config import TrainConfig
     from kinema.train.forecast import forecasts
-    from kinema.train.launch import torchrun_line
+    from kinema.train.launch import training_line
     from kinema.train.planning import as_text, plan_record
     from kinema.train.rehearsal import measure as run_measure
     from kinema.train.rehearsal import sheet_of
@@ -62,7 +62,7 @@ def plan(
     if sheet is not None:
         write_image(sheet, sheet_of(dataset, stages(settings)))
     measured = run_measure(settings, dataset, found) if measure else "not measured, as asked"
-    line = torchrun_line(recipe, dataset, set_, nodes, nproc)
+    line = training_line(recipe, dataset, set_, nodes, nproc)
     record = plan_record(found, measured) | {"command": line, "sheet": None if sheet is None else str(sheet)}
     text = as_text(found, measured, nodes * nproc, line)
     show(record, as_json=json, text=text if sheet is None else f"{text}\ncontact sheet: {sheet}")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from kinema.train.config import TrainConfig
 
 
+_MOST_NAMES = 6
+
 Engine = Annotated[
     Literal["local", "ray"] | None,
     Parameter(name="--engine", help="Processes of this machine, or the workers of a Ray cluster."),
@@ -145,5 +147,12 @@ def _replay(file: Path, sets: Sets, *, json: bool) -> int:
     from kinema.train.replay import read_failure, replay
 
     config = load_config(TrainConfig, read_failure(file).run / "resolved.toml", sets)
-    show(replay(config, file), as_json=json)
+    found = replay(config, file)
+    brief = found | {"not_finite": _brief(found["not_finite"])}
+    show(found if json else brief, as_json=json)
     return 0
+
+
+def _brief(names: list[str]) -> list[str]:
+    more = len(names) - _MOST_NAMES
+    return [*names[:_MOST_NAMES], f"and {more} more"] if more > 0 else names

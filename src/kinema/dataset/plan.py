@@ -234,7 +234,10 @@ def _warnings(kept: list[Clip], rows: Sequence[PlanRow], config: DataConfig) -> 
     for rule in config.buckets:
         expected = rule.keep_prob > 0 and (images or rule.frames > 1)
         if expected and (rule.resolution, rule.frames) not in served:
-            warnings.append(f"no clip fits {rule.resolution} with frames = {rule.frames}: it never trains")
+            warnings.append(
+                f"no clip fits {rule.resolution} with frames = {rule.frames}, or larger buckets take all "
+                "that do: it never trains"
+            )
     if _drops_last(config):
         warnings += [
             f"{row.bucket}: {row.clips:g} clips never fill a batch of {row.batch_size}: it never trains"

@@ -23,6 +23,7 @@ from kinema.studio.state import place_of, require_owner, studio_of
 router = APIRouter(prefix="/runs", dependencies=[Depends(require_owner)])
 
 MOST_COMPARED = 8
+SHEET = "plan.png"
 _ORDER = ("loss", "loss_", "lr", "grad_norm", "step_s", "data_s")
 
 
@@ -77,6 +78,7 @@ def run(request: Request, place_id: str) -> Response:
         steps=steps,
         shown={(item.number, item.step): item for item in shown},
         plans=plan_tables(place.folder),
+        has_sheet=(place.folder / SHEET).is_file(),
         logs=log_tails(place.folder),
         settings=_text(place, "resolved.toml") or _text(place, "model.toml"),
     )
@@ -98,6 +100,15 @@ def sample(request: Request, place_id: str, name: str) -> Response:
         raise HTTPException(404, "No such preview.")
     kept = {"cache-control": "private, max-age=86400"}
     return FileResponse(place.folder / "samples" / name, headers=kept)
+
+
+@router.get("/{place_id}/sheet")
+def sheet(request: Request, place_id: str) -> Response:
+    """The contact sheet that was drawn before the first step: what the network gets to see, by bucket."""
+    path = place_of(request, place_id, "run").folder / SHEET
+    if not path.is_file():
+        raise HTTPException(404, "There is no contact sheet.")
+    return FileResponse(path, headers={"cache-control": "private, no-cache"})
 
 
 def _row(request: Request, place: Place) -> dict[str, Any]:

@@ -153,6 +153,11 @@ class Preview:
     number: int
     prompt: str
 
+    @property
+    def moves(self) -> bool:
+        """Whether it is a video; a model of pictures leaves pictures."""
+        return self.name.endswith(".mp4")
+
 
 def previews(folder: Path) -> list[Preview]:
     """All sample videos, by prompt and then by step."""

@@ -32,8 +32,11 @@ _GRACE_S = 120
 """Seconds that ranks have for finishing a step and saving when they are asked to stop."""
 
 
-def torchrun_line(recipe: str | None, dataset: Path, sets: Sequence[str], nodes: int, nproc: int) -> str:
-    """The same line for every one of so many machines; NODE0 is the name of the first."""
+def training_line(recipe: str | None, dataset: Path, sets: Sequence[str], nodes: int, nproc: int) -> str:
+    """What starts a run: the same line on each of so many machines, NODE0 being the name of the first.
+
+    On one machine `kinema train` starts the processes itself.
+    """
     train = [
         "-m",
         "kinema",
@@ -45,7 +48,9 @@ def torchrun_line(recipe: str | None, dataset: Path, sets: Sequence[str], nodes:
         "run",
     ]
     train += [word for one in sets for word in ("--set", one)]
-    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "NODE0:29500"] if nodes > 1 else ["--standalone"]
+    if nodes == 1:
+        return shlex.join([*train[1:], *(["--nproc", str(nproc)] if nproc > 1 else [])])
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "NODE0:29500"]
     processes = ["--nnodes", str(nodes), "--nproc-per-node", str(nproc)]
     return shlex.join(["torchrun", *processes, *meeting, "--shutdown-timeout", str(_GRACE_S), *train])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
@@ -195,13 +196,18 @@ def _build(config: OptimConfig, module: nn.Module) -> list[torch.optim.Optimizer
             return parts
 
 
-def _adamw_8bit(config: AdamW8bitConfig, module: nn.Module) -> torch.optim.Optimizer:
-    try:
-        from bitsandbytes import optim as eight_bit
-    except ImportError:
+def require_eight_bit() -> None:
+    """Raise `ConfigError` when the extra is not installed."""
+    if find_spec("bitsandbytes") is None:
         raise ConfigError(
             'optim.kind = "adamw-8bit" needs the extra eight-bit: pip install "kinema[eight-bit]"'
-        ) from None
+        )
+
+
+def _adamw_8bit(config: AdamW8bitConfig, module: nn.Module) -> torch.optim.Optimizer:
+    require_eight_bit()
+    from bitsandbytes import optim as eight_bit
+
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if any(isinstance(parameter, DTensor) for parameter in trained):
         raise ConfigError('optim.kind = "adamw-8bit" is for one process; choose adamw or muon for many')

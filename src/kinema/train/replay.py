@@ -73,6 +73,8 @@ class Failure:
 
 def read_failure(file: Path) -> Failure:
     """Raises `CheckpointError` for a file that is no failed step."""
+    if file.suffix != ".safetensors":
+        raise CheckpointError(f"{file} is no failed step; they are RUN/failed/step-*.safetensors")
     record, tensors = read_json(file.with_suffix(".json")), read_tensors(file)
     try:
         parts = [

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
-from kinema.errors import Interrupted
+from kinema.errors import Interrupted, KinemaError
 from kinema.progress import Progress
 from kinema.runlog import RunLog
 from kinema.train.setup import Run
@@ -42,8 +42,7 @@ class Reporter(AbstractContextManager["Reporter"]):
     ) -> None:
         if self.log is not None:
             failed = _outcome(error) == "failed"
-            told = "".join(traceback.format_exception(error))[-4000:] if failed and error else None
-            self.log.close(self._run.state.step, _outcome(error), told)
+            self.log.close(self._run.state.step, _outcome(error), _told(error) if failed and error else None)
 
     def start(self) -> None:
         """Begin the bar where the run begins."""
@@ -84,6 +83,13 @@ class Reporter(AbstractContextManager["Reporter"]):
         seconds = round(self._pace() * (self._run.config.steps - self._run.state.step))
         hours, minutes = seconds // 3600, seconds // 60 % 60
         return f"{hours // 24}d {hours % 24}h" if hours >= 24 else f"{hours}:{minutes:02}:{seconds % 60:02}"
+
+
+def _told(error: BaseException) -> str:
+    """What the heartbeat keeps: a known mistake in its own words, anything else with its traceback."""
+    if isinstance(error, KinemaError):
+        return str(error)
+    return "".join(traceback.format_exception(error))[-4000:]
 
 
 def _outcome(error: BaseException | None) -> str:

@@ -23,6 +23,7 @@ from kinema.model import Model, SamplingDefaults, TrainedOn, load_model, save_mo
 from kinema.motion import MotionMap
 from kinema.nn import Network, STDiT2, VideoUNet, VideoUNetConfig, build_network
 from kinema.nn.growing import begin_at_zero, fill_grown
+from kinema.runlog import require_wandb
 from kinema.train.adapting import PART, adapt, export_lora, with_lora
 from kinema.train.caching import Caches, open_caches
 from kinema.train.checkpoints import (
@@ -41,6 +42,7 @@ from kinema.train.encoders import (
     with_encoders,
 )
 from kinema.train.forecast import Forecast, Measured, forecast_of, process_mb
+from kinema.train.optim import AdamW8bitConfig, require_eight_bit
 from kinema.train.parallel import World
 from kinema.train.sizes import EncoderSizes, RunEncoders
 from kinema.train.stages import stages, whole_chain
@@ -116,6 +118,7 @@ class Run:
 def prepare(config: TrainConfig, dataset: Path, folder: Path, resume: bool, world: World) -> Run:
     """Check everything that can fail early, then build or restore the run."""
     config = whole_chain(config)
+    _check_extras(config)
     plans = [make_plan(dataset, stage.config.data) for stage in stages(config)]
     adapts = config.lora is not None  # and is laid on the weights that would be sampled from
     started = None if config.start_from is None else load_model(config.start_from, ema=adapts)
@@ -239,6 +242,14 @@ def _forecasts(
     base_mb = process_mb()
     chain = zip(stages(config), plans, strict=True)
     return tuple(forecast_of(stage, plan, sizes, world.size, base_mb) for stage, plan in chain)
+
+
+def _check_extras(config: TrainConfig) -> None:
+    """Before the folder is written, so that the same command does once they are installed."""
+    if config.wandb:
+        require_wandb(config.wandb)
+    if isinstance(config.optim, AdamW8bitConfig):
+        require_eight_bit()
 
 
 def _claim(folder: Path, resume: bool) -> None:

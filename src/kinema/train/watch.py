@@ -76,9 +76,10 @@ class Watchdog(AbstractContextManager["Watchdog"]):
                 self._tell(now, seconds, median)
 
     def _tell(self, now: _Now, seconds: float, median: float) -> None:
+        batch = f"; bucket {now.bucket}, clips {', '.join(now.clips)}" if now.clips else ""
         _log.warning(
-            "rank %d: step %d takes %.1f s, a step usually %.2g s; it is %s; bucket %s, clips %s",
-            *(self._rank, now.step, seconds, median, now.phase, now.bucket, ", ".join(now.clips)),
+            "rank %d: step %d takes %.1f s, a step usually %.2g s; it is %s%s",
+            *(self._rank, now.step, seconds, median, now.phase, batch),
         )
         row = {"time": time.time(), "rank": self._rank, "step": now.step, "phase": now.phase}
         row |= {"seconds": round(seconds, 2), "median_s": round(median, 4)}
