@@ -21,7 +21,7 @@ def told(values: list[float], cut: float, *, below: bool = True, folder: Path = 
         kept=~broken,
         reasons=[["why"] if out else [] for out in broken],
     )
-    check = Check("motion_score", "why", cut, below, broken)
+    check = Check("motion_score", "why", cut, below, broken, "motion_score.min=1")
     found = sheets(check, scores, rows, Thumbnails(folder, 10_000))
     return {title: [int(name) for name in re.findall(r"<span>&lt;(\d+)&gt;", page)] for title, page in found}
 

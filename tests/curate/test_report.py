@@ -33,7 +33,7 @@ def test_curate_writes_it(curated: Path) -> None:
     told = page(curated)
     for words in (
         "3 of 4",
-        "motion_score &lt; 0.05",
+        "motion_score.min=0.05",
         "broken.mp4",
         "below 0.05: out",
         "two pictures slide to the left",

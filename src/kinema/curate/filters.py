@@ -91,13 +91,14 @@ class Scores:
 
 @dataclass(frozen=True)
 class Check:
-    """One filter: the clips that it drops, why, and the score at which it cuts."""
+    """One filter: the clips that it drops, why, the score at which it cuts, and what `--set` takes for it."""
 
     score: str
     reason: str
     threshold: float | None
     below: bool
     broken: Bool[np.ndarray, " n"]
+    setting: str
 
 
 def scores_of(clips: Sequence[Clip]) -> Scores:
@@ -131,10 +132,12 @@ def checks(scores: Scores, config: FilterConfig) -> list[Check]:
         for check in _checks_of(name, scores.values[name], bounds)
     ]
     if config.near_duplicates:
-        found.append(Check("near_duplicate_of", "near duplicate", None, False, scores.near_duplicate))
+        broken, setting = scores.near_duplicate, "near_duplicates=true"
+        found.append(Check("near_duplicate_of", "near duplicate", None, False, broken, setting))
     for kind in config.camera_motion:
         broken = np.array([motion == kind for motion in scores.camera_motion], bool)
-        found.append(Check("camera_motion", f"camera_motion is {kind}", None, False, broken))
+        setting = f'camera_motion=["{kind}"]'
+        found.append(Check("camera_motion", f"camera_motion is {kind}", None, False, broken, setting))
     return found
 
 
@@ -156,16 +159,20 @@ def filtered(clips: Sequence[Clip], config: FilterConfig) -> list[Clip]:
 def _checks_of(name: str, values: Float[np.ndarray, " n"], bounds: Bounds) -> list[Check]:
     found = []
     if bounds.min is not None:
-        found.append(Check(name, f"{name} < {bounds.min:g}", bounds.min, True, values < bounds.min))
+        reason, setting = f"{name} < {bounds.min:g}", f"{name}.min={bounds.min:g}"
+        found.append(Check(name, reason, bounds.min, True, values < bounds.min, setting))
     if bounds.max is not None:
-        found.append(Check(name, f"{name} > {bounds.max:g}", bounds.max, False, values > bounds.max))
+        reason, setting = f"{name} > {bounds.max:g}", f"{name}.max={bounds.max:g}"
+        found.append(Check(name, reason, bounds.max, False, values > bounds.max, setting))
     if bounds.drop_lowest:
         reason, cut = f"{name} in the lowest {_percent(bounds.drop_lowest)}", _cut(values, bounds.drop_lowest)
-        found.append(Check(name, reason, cut, True, values < _or_nan(cut)))
+        setting = f"{name}.drop_lowest={bounds.drop_lowest:g}"
+        found.append(Check(name, reason, cut, True, values < _or_nan(cut), setting))
     if bounds.drop_highest:
         reason = f"{name} in the highest {_percent(bounds.drop_highest)}"
         cut = _negative(_cut(-values, bounds.drop_highest))
-        found.append(Check(name, reason, cut, False, values > _or_nan(cut)))
+        setting = f"{name}.drop_highest={bounds.drop_highest:g}"
+        found.append(Check(name, reason, cut, False, values > _or_nan(cut), setting))
     return found
 
 

@@ -86,7 +86,10 @@ def write_report(folder: Path, target: Path) -> dict[str, Any]:
     sections = [
         _header(dataset),
         section("From footage to dataset", _funnel(dataset)),
-        section("What the clips are like", _histograms(dataset, _GEOMETRY) + _kinds(dataset)),
+        section(
+            "What the clips are like",
+            paragraph(_CHARTS) + _histograms(dataset, _GEOMETRY) + _kinds(dataset),
+        ),
         section("Scores", _scores(dataset)),
         *_contact_sheets(dataset),
         section("Captions", _captions(dataset)),
@@ -167,11 +170,11 @@ def _drops(dataset: Dataset) -> str:
             str(int(check.broken.sum())),
             str(alone[in_words(check)]),
             _duration(dataset.hours[check.broken].sum()),
-            check.reason,
+            check.setting,
         )
         for check in dataset.filters
     ]
-    names = ("dropped", "clips", "by this alone", "footage", "setting")
+    names = ("dropped", "clips", "by this alone", "footage", "set by")
     return table(names, rows) if rows else paragraph("No filter is set.")
 
 
@@ -215,7 +218,7 @@ def _scores(dataset: Dataset) -> str:
     absent = [name for name in names if name not in measured]
     named = ", ".join(name.replace("_", " ") for name in absent)
     told = f"Not measured in this dataset: {named}." if absent else ""
-    return paragraph(_SCORES) + _histograms(dataset, measured) + (paragraph(told) if told else "")
+    return _histograms(dataset, measured) + (paragraph(told) if told else "")
 
 
 def _contact_sheets(dataset: Dataset) -> Iterator[str]:
@@ -318,11 +321,13 @@ _LEAD = (
 )
 _FUNNEL = (
     "What is left of the footage after each filter in turn. A clip that "
-    "several filters reject is counted at the first. The table counts every filter by itself; its settings "
-    "are what kinema filter --set takes."
+    "several filters reject is counted at the first. The table counts every filter by itself; to move one, "
+    "give kinema filter what stands under 'set by' with another number, as in: kinema filter DATASET --set "
+    "motion_score.min=0.2"
 )
-_SCORES = (
-    "Each clip counts once. Filled: kept. Hollow: dropped, by whichever filter. A dashed line is where a "
+_CHARTS = (
+    "Every chart counts clips: the taller a bar, the more clips have that value; the number at the left is "
+    "the count of the tallest. Filled: kept. Hollow: dropped, by whichever filter. A dashed line is where a "
     "filter cuts."
 )
 _SHEETS = (
