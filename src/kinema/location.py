@@ -31,7 +31,8 @@ def filename_words(source: Path) -> str:
 def located(name: str | Path) -> Path:
     """The path of a name. One in an object store has the methods of a `Path`, and pickles as its address.
 
-    Raises `KinemaError` when the package that reads such an address is not installed.
+    Raises `KinemaError` when the package that reads such an address is not installed, `FetchError` when its
+    server is not there.
     """
     if not isinstance(name, str):
         return name
@@ -46,6 +47,8 @@ def _in_store(name: str) -> Path:
         path.fs  # noqa: B018 (loads the store's own package)
     except (ImportError, ValueError) as error:
         raise KinemaError(f"{name}: reading it needs: pip install 'kinema[s3]' ({error})") from error
+    except OSError as error:
+        raise FetchError(f"{name}: {error.strerror or error}") from error
     return cast(Path, path)
 
 
@@ -65,7 +68,7 @@ class _Ranged(RawIOBase):
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
-        with _fetching(self.name):
+        with fetching(self.name):
             self._file = cast(Any, path).open("rb", block_size=_BLOCK_BYTES, cache_type="readahead")
 
     def readable(self) -> bool:
@@ -81,7 +84,7 @@ class _Ranged(RawIOBase):
         return int(self._file.seek(offset, whence))
 
     def read(self, size: int = -1) -> bytes:
-        with _fetching(self.name):
+        with fetching(self.name):
             return bytes(self._file.read(size))
 
     def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
@@ -96,7 +99,8 @@ class _Ranged(RawIOBase):
 
 
 @contextmanager
-def _fetching(name: str) -> Iterator[None]:
+def fetching(name: str) -> Iterator[None]:
+    """Whatever a store's library raises inside becomes a `FetchError` that names the address."""
     try:
         yield
     except Exception as error:  # every store has its own exceptions
@@ -112,7 +116,7 @@ def identity(path: Path) -> str:
     if isinstance(path, Path):
         return ""
     remote = cast(Any, path)
-    with _fetching(str(path)):
+    with fetching(str(path)):
         facts = remote.fs.info(remote.path)
     etag = facts.get("ETag") or facts.get("etag")
     return f"etag {etag} {facts['size']}" if etag else ""

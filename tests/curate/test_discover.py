@@ -60,6 +60,11 @@ def test_missing_input_is_named(tmp_path: Path, item: str) -> None:
         discover([tmp_path / item], tmp_path / "out")
 
 
+def test_an_empty_name_is_not_this_folder(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="an empty name"):
+        discover([""], tmp_path / "out")
+
+
 def test_empty_folder_is_an_error_that_says_what_to_name(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match=r"no video or image files; name files, folders or globs"):

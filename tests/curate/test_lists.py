@@ -51,8 +51,13 @@ def test_a_list_that_cannot_serve_is_named(tmp_path: Path, name: str, content: b
 
 def test_a_list_gives_sources_and_captions_and_a_missing_one_is_a_row(made: Path, tmp_path: Path) -> None:
     listing = tmp_path / "all.csv"
-    listing.write_text(f"path,text\n{made / 'two_shots.mp4'},from the list\ngone.mp4,never seen\n")
+    listing.write_text(
+        f"path,text\n{made / 'two_shots.mp4'},from the list\ngone.mp4,never seen\n{made},a folder\n"
+    )
     config = CurateConfig(workers=0, captions=CaptionConfig(sidecars=False))
     summary = curate([listing], tmp_path / "out", config)
-    assert list(summary.failed) == [str(tmp_path / "gone.mp4")]
+    assert summary.failed == {
+        str(tmp_path / "gone.mp4"): "no such file",
+        str(made): "is a folder; a list names files",
+    }
     assert [clip.captions[0].text for clip in read_clips(tmp_path / "out")] == ["from the list"] * 2

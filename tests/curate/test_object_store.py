@@ -11,7 +11,7 @@ import pytest
 from kinema.curate.discover import discover
 from kinema.curate.pipeline import CurateConfig, curate
 from kinema.errors import DatasetError
-from kinema.location import located
+from kinema.location import FetchError, located
 from kinema.manifest import read_clips, read_sources
 from kinema.video.reader import read_frames
 
@@ -46,8 +46,13 @@ def test_a_prefix_a_glob_and_an_object_are_found(bucket: str, tmp_path: Path) ->
     assert [str(path) for path in discover([bucket + names[0]], tmp_path)] == [bucket + names[0]]
     (tmp_path / "all.txt").write_text(bucket + names[1] + "\n")
     assert [str(path) for path in discover([tmp_path / "all.txt"], tmp_path / "out")] == [bucket + names[1]]
+    (tmp_path / "gone.txt").write_text(bucket + "gone.mp4\n")
     with pytest.raises(DatasetError, match="no video or image files"):
         discover(["s3://footage/none/"], tmp_path)
+    with pytest.raises(FetchError, match=r"s3://: "):
+        discover(["s3://"], tmp_path)
+    summary = curate([f"{bucket}sub/red_barn.png", tmp_path / "gone.txt"], tmp_path / "out", HERE)
+    assert summary.failed == {f"{bucket}gone.mp4": "no such file, or its server does not answer"}
 
 
 def test_objects_give_the_rows_of_files(bucket: str, made: Path, tmp_path: Path) -> None:

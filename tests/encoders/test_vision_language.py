@@ -98,3 +98,5 @@ def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no vision-language model can be loaded") as caught:
         VisionLanguage("cpu").answer(str(tmp_path), "what", None)
     assert "\n" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="gone: no such folder"):
+        VisionLanguage("cpu").answer(str(tmp_path / "gone"), "what", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -39,11 +40,22 @@ def test_only_the_motions_that_are_asked_for_are_drawn():
 
 
 def test_things_that_begin_in_the_middle_do_not_tell_their_way_by_their_place():
-    config = WorldConfig(objects=(1, 0, 0), motions=(Motion.LEFT,), from_middle=True, camera_share=0)
+    config = WorldConfig(objects=(1, 0, 0), motions=(Motion.LEFT,), middle_share=1, camera_share=0)
     drawn = [scene.things[0] for scene in scenes(config, 40, seed=5)]
     assert all(abs(thing.x - 0.5) <= 0.1 and abs(thing.y - 0.5) <= 0.1 for thing in drawn)
-    with pytest.raises(ValueError, match="from_middle"):
-        WorldConfig(from_middle=True)
+
+
+def test_a_share_of_the_single_objects_begins_in_the_middle_and_bouncing_ones_never_do():
+    config = WorldConfig(middle_share=0.5, objects=(0.8, 0.2, 0), camera_share=0.2)
+    plain = replace(config, middle_share=0.0)
+    moved = [
+        (after, before)
+        for after, before in zip(scenes(config, 200, seed=6), scenes(plain, 200, seed=6), strict=True)
+        if after.things != before.things
+    ]
+    assert 40 <= len(moved) <= 90  # half of the 115 or so that can be moved
+    assert all(len(after.things) == 1 and after.camera is Camera.STATIC for after, _ in moved)
+    assert all(after.things[0].motion is not Motion.BOUNCE for after, _ in moved)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 80), (80, 48)])

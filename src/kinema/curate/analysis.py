@@ -21,7 +21,7 @@ from kinema.curate.quality import QualityConfig, QualityScorer
 from kinema.curate.sampling import FrameTrack, Sampling, Scorer
 from kinema.curate.spans import Span, SpanConfig, shots, split
 from kinema.errors import DecodeError
-from kinema.location import identity, located, open_bytes
+from kinema.location import identity, is_url, located, open_bytes
 from kinema.manifest import Clip, Source, clip_id
 from kinema.video.container import Limits
 from kinema.video.reader import SourceInfo, decode_count, open_source
@@ -89,11 +89,21 @@ def analyse(path: Path, config: AnalysisConfig, threads: int) -> Analysis:
         row = replace(row, bytes=path.stat().st_size, sha256=file_sha256(path))
         clips, row, thumbnails = _decoded(row, config, threads)
     except (DecodeError, OSError, MemoryError, cv2.error) as error:
-        reason = " ".join(str(error).removeprefix(f"{path}: ").split()) or type(error).__name__
         by_chance = isinstance(error, OSError | MemoryError)
-        failed = replace(row, status="unreadable" if by_chance else "failed", reason=reason)
+        failed = replace(row, status="unreadable" if by_chance else "failed", reason=_reason(path, error))
         return Analysis(failed, [], {}, decode_count.opened - before)
     return Analysis(row, clips, thumbnails, decode_count.opened - before)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """What went wrong, in words; a store's library calls all that it cannot get "not found"."""
+    match error:
+        case FileNotFoundError():
+            return "no such file, or its server does not answer" if is_url(path) else "no such file"
+        case IsADirectoryError():
+            return "is a folder; a list names files"
+        case _:
+            return " ".join(str(error).removeprefix(f"{path}: ").split()) or type(error).__name__
 
 
 def file_sha256(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from kinema.curate.lists import is_list, read_list
 from kinema.errors import DatasetError
-from kinema.location import is_url, located
+from kinema.location import fetching, is_url, located
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
@@ -29,6 +29,8 @@ def discover(inputs: Sequence[Path | str], out: Path) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for item in inputs:
+        if not str(item).strip():
+            raise DatasetError("an input is an empty name (a variable that is not set?); . is this folder")
         for path in _files(located(item)):
             found[path.absolute()] = None
     outside = [path for path in found if is_url(path) or not path.is_relative_to(out.absolute())]
@@ -63,7 +65,8 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _objects(item: Path) -> Iterator[Path]:
     """One listing, not a request for each object."""
     remote = cast(Any, item)
-    names = remote.fs.glob(remote.path) if has_magic(str(item)) else remote.fs.find(remote.path)
+    with fetching(str(item)):
+        names = remote.fs.glob(remote.path) if has_magic(str(item)) else remote.fs.find(remote.path)
     prefix = remote.path.rstrip("/") + "/"
     for name in names:
         if _known(path := located(remote.fs.unstrip_protocol(name))):

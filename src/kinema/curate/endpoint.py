@@ -80,7 +80,7 @@ class Endpoint:
                     fault, wait_s = self._fault(error), _retry_after(error.headers.get("Retry-After"))
                 self._check(error.code, fault)
             except (OSError, HTTPException) as error:
-                fault, wait_s = f"no answer: {getattr(error, 'reason', None) or error}", None
+                fault, wait_s = f"no answer from {self._config.url}: {_told(error)}", None
             except _MalformedError as error:
                 fault, wait_s = str(error), None
             if attempt < self._config.retries:
@@ -168,6 +168,12 @@ def _text(content: bytes) -> str:
     if not tidy:
         raise _MalformedError("the answer is empty")
     return tidy
+
+
+def _told(error: Exception) -> str:
+    """Why nothing came; urllib wraps the system's error, whose number tells nobody anything."""
+    cause = getattr(error, "reason", None) or error
+    return str(getattr(cause, "strerror", None) or cause)
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,6 +50,8 @@ class VisionLanguage:
 
     def _load(self, model: str) -> tuple[Any, Any]:
         processors, networks = self._classes
+        if Path(model).is_absolute() and not Path(model).is_dir():
+            raise CheckpointError(f"{model}: no such folder; a model is a folder, or a name on the hub")
         try:
             processor = processors.from_pretrained(model)
             network = networks.from_pretrained(model, dtype="auto")

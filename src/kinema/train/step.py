@@ -17,6 +17,7 @@ from kinema.dataset.loader import Batch
 from kinema.diffusion.processes import noise_share
 from kinema.encoders.protocols import EncodedText
 from kinema.errors import ConfigError, TrainingError
+from kinema.train.compiling import compile_network, compiled_graphs
 from kinema.train.encoders import choose_trained
 from kinema.train.objective import draw, objective_of
 from kinema.train.pace import batch_flops, batch_tokens, memory_mb
@@ -60,6 +61,8 @@ class StepOnce:
         self._seen: list[tuple[Batch, Tensor]] = []
         run, config = self.run, self.stage.config
         self._objective = objective_of(run.model, config)
+        if config.compile:
+            compile_network(run.model.network)
         run.model.network.gradient_checkpointing = config.gradient_checkpointing
         choose_trained(run.state.trained, "all")
         if config is not run.config:
@@ -118,6 +121,7 @@ class StepOnce:
             "step_s": round(seconds, 4),
             "tokens_per_s": round(sum(one.tokens for one in clips) / seconds, 1),
             **({"mfu": round(used, 4)} if used else {}),
+            **({"graphs": compiled_graphs()} if self.stage.config.compile else {}),
             "memory_mb": round(max(one.memory_mb for one in everyone), 1),
         }
 

@@ -52,8 +52,9 @@ class WorldConfig:
     """Which scenes are drawn.
 
     `objects`: the shares of one, two and three. `camera_share`: of clips in which the camera moves.
-    `motions`: of the objects of a video, under a camera at rest. `from_middle`: objects begin near the
-    middle, so that only the caption tells where they go; what reaches the edge stops there.
+    `motions`: of the objects of a video, under a camera at rest. `middle_share`: of the videos of one object
+    under such a camera, how many begin near the middle, so that only the caption tells where it goes; what
+    reaches the edge stops there. One that bounces never does.
     `held_out`: draw what is left out of training (True), what is in it (False), or both (None).
     """
 
@@ -65,7 +66,7 @@ class WorldConfig:
     camera_share: float = 0.15
     extents: tuple[Extent, ...] = tuple(Extent)
     motions: tuple[Motion, ...] = tuple(Motion)
-    from_middle: bool = False
+    middle_share: float = 0.0
     held_out: bool | None = False
 
     def __post_init__(self) -> None:
@@ -73,10 +74,9 @@ class WorldConfig:
             raise ValueError(f"objects must be shares of one, two and three, got {self.objects}")
         if not self.grounds or not self.extents or not self.motions:
             raise ValueError("grounds, extents and motions must not be empty")
-        if self.from_middle and (Motion.BOUNCE in self.motions or self.objects[1] or self.objects[2]):
-            raise ValueError("from_middle leaves room for one object that does not bounce")
-        if not 0 <= self.camera_share <= 1:
-            raise ValueError(f"camera_share must be in [0, 1], got {self.camera_share}")
+        for name in ("camera_share", "middle_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
 
 
 def draw_scene(config: WorldConfig, seed: int) -> Scene:
@@ -87,6 +87,8 @@ def draw_scene(config: WorldConfig, seed: int) -> Scene:
     moving = config.frames > 1 and count == 1 and generator.random() < config.camera_share
     camera = _one(generator, list(Camera)[1:]) if moving else Camera.STATIC
     things = _things(config, count, camera, generator)
+    if _may_begin_in_the_middle(things, camera, config) and generator.random() < config.middle_share:
+        things = (_in_the_middle(things[0], config, generator),)
     return Scene(
         things=things,
         backdrop=_backdrop(config, camera, generator),
@@ -100,6 +102,18 @@ def draw_scene(config: WorldConfig, seed: int) -> Scene:
 def scenes(config: WorldConfig, count: int, seed: int) -> Iterator[Scene]:
     """`count` scenes of one seed."""
     return (draw_scene(config, seed * 1_000_003 + index) for index in range(count))
+
+
+def _may_begin_in_the_middle(things: tuple[Thing, ...], camera: Camera, config: WorldConfig) -> bool:
+    wanted = config.middle_share > 0 and config.frames > 1
+    alone = len(things) == 1 and things[0].motion is not Motion.BOUNCE
+    return wanted and alone and camera is Camera.STATIC
+
+
+def _in_the_middle(thing: Thing, config: WorldConfig, generator: np.random.Generator) -> Thing:
+    x, y = aspect_half(config.width / config.height)
+    aside, below = generator.uniform(-0.1, 0.1, 2).tolist()
+    return replace(thing, x=x + aside, y=y + below, place=None)
 
 
 def _things(
@@ -159,9 +173,6 @@ def _settle(
     left, right, top, bottom = (max(pair) for pair in room)
     if left > 2 * middle[0] - right or top > 2 * middle[1] - bottom:
         return None
-    if config.from_middle and camera is Camera.STATIC:
-        aside, below = generator.uniform(-0.1, 0.1, 2).tolist()
-        return replace(thing, x=middle[0] + aside, y=middle[1] + below)
     x = float(generator.uniform(left, 2 * middle[0] - right))
     y = float(generator.uniform(top, 2 * middle[1] - bottom))
     placed = replace(thing, x=x, y=y)

@@ -1,0 +1,30 @@
+"""torch.compile for a run: one graph for each bucket, counted, and no part that is silently left out."""
+
+from __future__ import annotations
+
+import torch
+from torch._dynamo.utils import counters
+
+from kinema.errors import ConfigError
+from kinema.nn import Network, STDiT2
+
+_MOST_GRAPHS = 256
+
+
+def compile_network(network: Network) -> None:
+    """Compile the blocks in place, at the first batch of each bucket; all are alike and share their graphs.
+
+    Sizes are fixed in a graph. What cannot be compiled raises PyTorch's own error, which names the line.
+    Raises `ConfigError` for other networks than a transformer.
+    """
+    if not isinstance(network, STDiT2):
+        raise ConfigError("compile is for network.kind = stdit2; leave it out for a video UNet")
+    torch._dynamo.config.recompile_limit = _MOST_GRAPHS
+    for block in network.blocks:
+        if block._compiled_call_impl is None:
+            block.compile(fullgraph=True, dynamic=False)
+
+
+def compiled_graphs() -> int:
+    """Graphs made in this process so far."""
+    return int(counters["stats"]["unique_graphs"])
