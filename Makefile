@@ -35,7 +35,7 @@ test: lint
 test-all: lint
 	OMP_NUM_THREADS=1 $(bin) pytest -n $(WORKERS) --dist worksteal -m "slow or not slow"
 
-# What trains the model that comes with kinema: scenes, three runs, and a packed copy in $(OUT)/model.
+# What trains the model that comes with kinema: scenes, five runs, and a packed copy in $(OUT)/model.
 alone = --set 'world.objects=[1,0,0]' --set 'world.grounds=["plain","gradient"]' \
 	--set 'world.extents=["medium","large"]' --set world.camera_share=0
 world-model: .venv/installed
@@ -44,14 +44,13 @@ world-model: .venv/installed
 		--set 'world.extents=["medium","large"]'
 	$(bin) kinema render-world --out "$(OUT)/moves" --clips 5000 --images 1500 --seed 31 $(alone) \
 		--set world.middle_share=1 --set 'world.motions=["left","right","up","down","grow","shrink","still","circle"]'
-	$(bin) kinema render-world --out "$(OUT)/motions" --clips 14000 --images 6000 --seed 21 $(alone)
-	$(bin) kinema render-world --out "$(OUT)/clips" --clips 9000 --images 6000 --seed 2
+	$(bin) kinema render-world --out "$(OUT)/clips" --clips 12000 --images 6000 --seed 2 --set world.middle_share=0.5
 	$(bin) kinema train world-shapes --dataset "$(OUT)/shapes" --out "$(OUT)/run-shapes"
 	$(bin) kinema train world-settle --dataset "$(OUT)/shapes" --out "$(OUT)/run-settle" \
 		--set 'start_from="$(OUT)/run-shapes"'
 	$(bin) kinema train world-moves --dataset "$(OUT)/moves" --out "$(OUT)/run-moves" \
 		--set 'start_from="$(OUT)/run-settle"'
-	$(bin) kinema train world-motions --dataset "$(OUT)/motions" --out "$(OUT)/run-motions" \
+	$(bin) kinema train world-motions --dataset "$(OUT)/clips" --out "$(OUT)/run-motions" \
 		--set 'start_from="$(OUT)/run-moves"'
 	$(bin) kinema train world-video --dataset "$(OUT)/clips" --out "$(OUT)/run-video" \
 		--set 'start_from="$(OUT)/run-motions"'

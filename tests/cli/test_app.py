@@ -163,7 +163,8 @@ def test_plan_prints_json_with_the_line_to_start_and_draws_a_picture(
     words += ["--nodes", "2", "--nproc", "4", "--set", 'data.buckets=[{resolution="32px",frames=4}]']
     assert main(words) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found["rows"][0]["clips"] == 1
+    assert found["rows"][0]["rank_clips"] == 1
+    assert sum(row["clips"] for row in found["rows"]) == found["usable"]
     assert found["not_measured"] == "not measured, as asked"
     assert found["command"].startswith("torchrun --nnodes 2 --nproc-per-node 4")
     assert sheet.stat().st_size > 1000

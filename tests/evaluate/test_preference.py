@@ -55,6 +55,13 @@ def test_all_scales_order_the_models_alike_and_a_rerun_is_equal() -> None:
     assert rank(votes, QUICK) == found
 
 
+def test_ties_alone_tell_nothing_and_say_so(tmp_path: Path) -> None:
+    found = fit_votes(write(tmp_path / "v.csv", "x,y,tie,,", "y,x,both_bad,,"), QUICK)["axes"]["overall"]
+    assert found["warnings"][0].startswith("no vote has a winner")
+    assert {row["rank"] for row in found["models"]} == {1}
+    assert all(row["exact_interval"] == [None, None] for row in found["models"])
+
+
 def test_a_model_that_won_every_vote_is_named_and_its_interval_is_open(tmp_path: Path) -> None:
     found = fit_votes(write(tmp_path / "v.csv", "x,y,a,,", "x,z,a,,", "y,z,a,,", "z,y,a,,"), QUICK)["axes"][
         "overall"

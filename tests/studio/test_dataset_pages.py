@@ -7,6 +7,7 @@ import pytest
 from kinema.curate.filters import Bounds, FilterConfig
 from kinema.curate.refilter import filters_of, refilter
 from kinema.manifest import read_clips
+from kinema.studio.pages import large, part
 from kinema.video.reader import probe
 
 from .conftest import Opener, form_token, place_id
@@ -131,3 +132,13 @@ def test_thresholds_are_applied_and_undone(client, base: str, copied: Path) -> N
     client.post(f"{base}/filters/undo", data={"csrf": form_token(client)})
     assert all(clip.kept for clip in read_clips(copied))
     assert filters_of(copied) == before
+
+
+def test_numbers_and_places_in_words() -> None:
+    assert [large(12), large(1.6875), large(2_547_578_880), large(3.1e13)] == [
+        "12",
+        "1.69",
+        "2.55e9",
+        "3.10e13",
+    ]
+    assert part("0.0000,0.1250,1.0000,0.8750") == "0 to 100 % across, 12 to 88 % down"

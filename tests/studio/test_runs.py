@@ -152,6 +152,15 @@ def test_a_run_shows_what_its_network_gets_to_see(studio: Opener, run: Path) -> 
     assert client.get(f"{address}/sheet").headers["content-type"] == "image/png"
 
 
+def test_a_plan_is_written_for_people(studio: Opener, run: Path) -> None:
+    plan = {"warnings": ["too few clips", "no video"], "measured": {"seconds": 0.094486884}}
+    write_text(run / "plan.json", json.dumps(plan | {"rows": [{"flops": 2547578880, "clips": 13.5}]}))
+    client = studio(run)
+    page = client.get(f"/runs/{place_id(client, 'run')}").text
+    for words in ("too few clips\nno video", "seconds: 0.09449", "<td>2.55e9</td>", "<td>13.5</td>"):
+        assert words in page
+
+
 def test_previews_of_pictures_are_pictures(studio: Opener, run: Path) -> None:
     write_image(run / "samples" / "step-00000004-1.png", np.zeros((8, 8, 3), np.uint8))
     client = studio(run)

@@ -39,8 +39,8 @@ def test_steps_tokens_and_operations_add_up(squares: Path, small_run: TrainConfi
 def test_more_ranks_hold_fewer_clips_and_weights(squares: Path, small_run: TrainConfig) -> None:
     wide = replace(small_run, network=replace(small_run.network, hidden=384, depth=4))
     [one], [two] = forecasts(wide, squares), forecasts(wide, squares, 2)
-    assert [cost.clips for cost in one.costs] == [4, 4]
-    assert [cost.clips for cost in two.costs] == [2, 2]
+    assert [cost.rank_clips for cost in one.costs] == [4, 4]
+    assert [cost.rank_clips for cost in two.costs] == [2, 2]
     assert [cost.flops for cost in one.costs] == [cost.flops for cost in two.costs]
     weights_mb = count_parameters(resolved(wide)[0].network) * 4 / 2**20
     saved = one.costs[0].memory_mb - two.costs[0].memory_mb
@@ -71,13 +71,13 @@ def test_published_batches_are_a_ranks_own(small_run: TrainConfig) -> None:
 def test_a_ranks_own_part_is_what_would_be_tried(squares: Path, small_run: TrainConfig) -> None:
     [one], [two] = forecasts(small_run, squares), forecasts(small_run, squares, 2)
     for cost, rows in ((one.costs[0], one), (two.costs[0], two)):
-        assert cost.flops == pytest.approx(rows.ranks * cost.clips * cost.clip_flops)
+        assert cost.flops == pytest.approx(rows.ranks * cost.rank_clips * cost.clip_flops)
 
 
 def test_ranks_that_share_tokens_share_the_time(squares: Path, small_run: TrainConfig) -> None:
     [apart] = forecasts(small_run, squares, 2)
     [together] = forecasts(replace(small_run, parallel=ParallelConfig(sequence=2)), squares, 2)
-    assert together.costs[0].clips == 2 * apart.costs[0].clips
+    assert together.costs[0].rank_clips == 2 * apart.costs[0].rank_clips
     assert seconds_of(together, measured(1e9)) == pytest.approx(seconds_of(apart, measured(1e9)))
 
 

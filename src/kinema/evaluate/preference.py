@@ -195,6 +195,11 @@ def _warnings(counted: Tally, strengths: Strengths) -> list[str]:
     if not strengths.corrected[0]:
         return []
     record = _record(counted)
+    if not any(row["wins"] for row in record):
+        return [
+            "no vote has a winner, so nothing tells the models apart: half a vote each way was added to "
+            "every compared pair, and the exact intervals are open"
+        ]
     always = [
         name for name, row in zip(counted.models, record, strict=True) if row["losses"] + row["ties"] == 0
     ]

@@ -16,6 +16,15 @@ from kinema import __version__
 from kinema.page.charts import number
 from kinema.studio.state import studio_of
 
+_EDGES = {
+    "start": "the file's first frame",
+    "end": "the file's last frame",
+    "hard": "a hard cut",
+    "fade": "a fade",
+    "dissolve": "a dissolve",
+    "length": "a split of a long shot",
+}
+
 
 @cache
 def _environment() -> jinja2.Environment:
@@ -28,6 +37,9 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "number": _number,
+        "large": large,
+        "edge": lambda kind: _EDGES.get(kind, kind),
+        "part": part,
         "hours": hours,
         "clock": clock,
         "count": lambda value: f"{value:,}".replace(",", "\u202f"),
@@ -62,6 +74,19 @@ def assets_version() -> str:
 
 def _number(value: float | None) -> str:
     return "\N{EN DASH}" if value is None else number(value)
+
+
+def large(value: float) -> str:
+    """A number of any size; from a million on, three digits and a power of ten."""
+    if abs(value) >= 1e6:
+        return f"{value:.2e}".replace("e+0", "e").replace("e+", "e")
+    return str(value) if isinstance(value, int) else number(value)
+
+
+def part(crop: str) -> str:
+    """A rectangle `left,top,right,bottom` in shares of the picture."""
+    left, top, right, bottom = (round(100 * float(share)) for share in crop.split(","))
+    return f"{left} to {right} % across, {top} to {bottom} % down"
 
 
 def hours(value: float) -> str:

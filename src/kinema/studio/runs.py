@@ -222,10 +222,10 @@ def _is_table(value: object) -> bool:
 
 def _words(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {item}" for key, item in value.items()) or "none"
+        return ", ".join(f"{key}: {_words(item)}" for key, item in value.items()) or "none"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+    return "\n".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
 def log_tails(folder: Path) -> list[tuple[str, str]]:

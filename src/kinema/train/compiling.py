@@ -5,21 +5,24 @@ from __future__ import annotations
 import torch
 from torch._dynamo.utils import counters
 
+from kinema.errors import ConfigError
 from kinema.nn import Network, STDiT2
 
 _MOST_GRAPHS = 256
 
 
 def compile_network(network: Network) -> None:
-    """Compile in place, at the first batch of each bucket: the blocks of a transformer, which are all alike and
-    share their graphs, or the whole of a video UNet.
+    """Compile the blocks in place, at the first batch of each bucket; all are alike and share their graphs.
 
     Sizes are fixed in a graph. What cannot be compiled raises PyTorch's own error, which names the line.
+    Raises `ConfigError` for other networks than a transformer.
     """
+    if not isinstance(network, STDiT2):
+        raise ConfigError("compile is for network.kind = stdit2; leave it out for a video UNet")
     torch._dynamo.config.recompile_limit = _MOST_GRAPHS
-    for part in network.blocks if isinstance(network, STDiT2) else [network]:
-        if part._compiled_call_impl is None:
-            part.compile(fullgraph=True, dynamic=False)
+    for block in network.blocks:
+        if block._compiled_call_impl is None:
+            block.compile(fullgraph=True, dynamic=False)
 
 
 def compiled_graphs() -> int:

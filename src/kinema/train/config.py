@@ -158,8 +158,8 @@ class TrainConfig:
     model: it learns them, from random rows and with a fresh average and optimizer. `stage` is a chain of
     stages in one run; `steps` is then their sum. With `lora` the model of `start_from` stays as it is, and
     low-rank additions to it learn and go to `lora/`. `gradient_checkpointing` computes each block twice to
-    keep less in memory. `compile` lets torch.compile make one graph of the blocks for each bucket: a minute or
-    two of waiting each on a CPU, which needs a C++ compiler, and a fifth less time a step after that.
+    keep less in memory. `compile` lets torch.compile make one graph of a transformer's blocks a bucket:
+    on a CPU, which needs a C++ compiler, half a minute of waiting or more for each, then faster steps.
 
     The model has the average of the weights with `ema_decay`; averages with the decays of `ema_also` are
     kept beside it in the checkpoints, to choose from when the run is done. The last `keep_checkpoints`

@@ -28,12 +28,13 @@ _HOUR, _DAY = 3600.0, 86400.0
 
 @dataclass(frozen=True, kw_only=True)
 class BucketCost:
-    """One bucket's share of a stage. `clips` are those that a rank holds at a time, `memory_mb` what it then
-    takes, encoders left out; tokens and operations are of one step, all ranks together, and of one clip."""
+    """One bucket's share of a stage. `rank_clips` are those that a rank holds at a time, `memory_mb` what it
+    then takes, encoders left out; tokens and operations are of one step, all ranks together, and of one clip.
+    """
 
     bucket: str
     steps: float
-    clips: int
+    rank_clips: int
     tokens: int
     flops: float
     clip_flops: float
@@ -206,7 +207,7 @@ def _cost(  # noqa: PLR0913, PLR0917 - a row and everything that its cost depend
     return BucketCost(
         bucket=row.bucket,
         steps=steps,
-        clips=clips,
+        rank_clips=clips,
         tokens=batch_tokens(config.network, latents, share * clip_ranks),
         flops=share * clip_ranks * one.flops,
         clip_flops=one.flops,

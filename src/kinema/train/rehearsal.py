@@ -127,7 +127,7 @@ def heaviest(found: list[Forecast]) -> tuple[int, Bucket, int]:
     row, cost = found[number].heaviest
     sizes = resolution(row.resolution).sizes
     key = next(key for key, size in sizes.items() if (size.height, size.width) == (row.height, row.width))
-    return number, Bucket(row.resolution, row.bucket_frames, key), cost.clips
+    return number, Bucket(row.resolution, row.bucket_frames, key), cost.rank_clips
 
 
 def measure(

@@ -7,6 +7,12 @@ const drawn = new Map();
 const sync = uPlot.sync("steps");
 const short = (value) => (value == null ? "" : Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(1) : +value.toPrecision(4) + "");
 
+// A logarithmic axis has whole decades: less than one would leave most of the chart empty.
+const decades = (runs) => {
+  const values = runs.flatMap((run) => run.y).filter((value) => value != null);
+  return values.every((value) => value > 0) && Math.max(...values) >= 10 * Math.min(...values);
+};
+
 function options(figure, runs, log) {
   const box = figure.querySelector(".canvas");
   const style = getComputedStyle(document.body);
@@ -29,13 +35,12 @@ async function draw(figure) {
   if (!answer.ok) return;
   const { runs } = await answer.json();
   const some = runs.filter((run) => run.x.length);
-  const positive = some.every((run) => run.y.every((value) => value == null || value > 0));
   const data = some.length ? uPlot.join(some.map((run) => [run.x, run.y])) : [[], []];
   const known = drawn.get(figure);
   if (known && known.series.length === data.length) known.setData(data);
   else {
     if (known) known.destroy();
-    drawn.set(figure, new uPlot(options(figure, some, "log" in figure.dataset && positive), data, figure.querySelector(".canvas")));
+    drawn.set(figure, new uPlot(options(figure, some, "log" in figure.dataset && decades(some)), data, figure.querySelector(".canvas")));
   }
   const last = some.map((run) => `${run.name} ${short(run.y.at(-1))}`).join(", ");
   figure.querySelector(".canvas").setAttribute("aria-label", `${figure.dataset.name} over steps; last: ${last}`);
