@@ -31,6 +31,7 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", f"{SOURCE}:{Path(__file__).parent}")
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        environment.setenv("RAY_worker_niceness", "0")
         nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         nodes.second = nodes.add_node(num_cpus=1)
         ray.init(address=nodes.address, log_to_driver=False)
@@ -63,6 +64,26 @@ def slow(path: Path) -> tuple[str, int]:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60 if path.name == "hangs" else 0.5)
     return path.name, os.getppid()
+
+
+def niceness(path: Path) -> int:
+    """Of this process."""
+    return os.nice(0)
+
+
+def test_workers_of_an_own_cluster_have_the_priority_of_the_run() -> None:
+    pytest.importorskip("ray", reason="ray is not installed (extra ray)")
+    program = (
+        "from pathlib import Path; from kinema.curate.ray_engine import RayEngine;"
+        "from test_ray_engine import free, niceness;"
+        "print([found for _, found in RayEngine(1).run(niceness, [Path('a')], free)])"
+    )
+    unset = {"RAY_ADDRESS", "RAY_worker_niceness"}
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment["PYTHONPATH"] = f"{SOURCE}:{Path(__file__).parent}"
+    command = [sys.executable, "-c", program]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert run.stdout.splitlines()[-1:] == [f"[{os.nice(0)}]"], run.stderr
 
 
 def test_both_engines_give_the_same_rows(cluster: Any, expected: tuple, made: Path, tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def connect() -> Any:  # noqa: ANN401 (the module, whether or not its types are 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of a cluster that is started here; see decision 0270
     try:
         ray = import_module("ray")
         import_module("ray.data")
