@@ -44,16 +44,16 @@ world-model: .venv/installed
 		--set 'world.extents=["medium","large"]'
 	$(bin) kinema render-world --out "$(OUT)/moves" --clips 5000 --images 1500 --seed 31 $(alone) \
 		--set world.middle_share=1 --set 'world.motions=["left","right","up","down","grow","shrink","still","circle"]'
-	$(bin) kinema render-world --out "$(OUT)/clips" --clips 12000 --images 6000 --seed 2 --set world.middle_share=0.5
+	$(bin) kinema render-world --out "$(OUT)/clips" --clips 17000 --images 7500 --seed 2 --set world.middle_share=0.65
 	$(bin) kinema train world-shapes --dataset "$(OUT)/shapes" --out "$(OUT)/run-shapes"
 	$(bin) kinema train world-settle --dataset "$(OUT)/shapes" --out "$(OUT)/run-settle" \
 		--set 'start_from="$(OUT)/run-shapes"'
 	$(bin) kinema train world-moves --dataset "$(OUT)/moves" --out "$(OUT)/run-moves" \
 		--set 'start_from="$(OUT)/run-settle"'
-	$(bin) kinema train world-motions --dataset "$(OUT)/clips" --out "$(OUT)/run-motions" \
+	$(bin) kinema train world-longer --dataset "$(OUT)/moves" --out "$(OUT)/run-longer" \
 		--set 'start_from="$(OUT)/run-moves"'
 	$(bin) kinema train world-video --dataset "$(OUT)/clips" --out "$(OUT)/run-video" \
-		--set 'start_from="$(OUT)/run-motions"'
+		--set 'start_from="$(OUT)/run-longer"'
 	$(bin) kinema pack "$(OUT)/run-video" --out "$(OUT)/model" --phrases world
 
 lint: .venv/installed
