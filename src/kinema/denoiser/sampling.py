@@ -116,7 +116,7 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     sigmas = processes.sampling_sigmas(model.process, steps, schedule, noise[0, 0].numel())
     run = _Run(denoise, noise, sigmas, draw, given)
     latents = _sampled(run, model.process, sampler or default_sampler(model), steps)
-    return latents if beside is None or beside.base is None else latents + beside.base
+    return latents if beside is None or beside.blend is None else beside.blend.with_missed(latents)
 
 
 @dataclass(frozen=True)
