@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinema.denoiser import VideoShape
+from kinema.denoiser import Given, VideoShape, sample_latents
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.processes import Process
 from kinema.diffusion.rectified_flow import RectifiedFlowConfig
@@ -40,6 +40,42 @@ def test_the_same_command_gives_the_same_latents(model: Path, tmp_path: Path) ->
     assert make(model, tmp_path / "c.mp4", seed=1)["latents_sha256"] != first["latents_sha256"]
     other = make(model, tmp_path / "d.mp4", prompt="a green square moves")
     assert other["latents_sha256"] != first["latents_sha256"]
+
+
+def test_bf16_is_a_choice_that_the_sidecar_repeats(model: Path, tmp_path: Path) -> None:
+    first = make(model, tmp_path / "a.mp4", precision="bf16", guidance_scale=3.0)
+    assert first["precision"] == "bf16"
+    again = generate(model, config_of(first), tmp_path / "b.mp4", Silent())
+    assert again["latents_sha256"] == first["latents_sha256"]
+    whole = make(model, tmp_path / "c.mp4", guidance_scale=3.0)
+    assert whole["precision"] == "fp32"
+    assert whole["latents_sha256"] != first["latents_sha256"]
+    frames = [read_frames(tmp_path / name, [0.0])[0].astype(float) for name in ("a.mp4", "c.mp4")]
+    assert np.abs(frames[0] - frames[1]).mean() < 3
+
+
+def test_bf16_keeps_what_is_given_bit_for_bit(model: Path) -> None:
+    loaded = load_model(model)
+    shape = VideoShape(height=32, width=32, frames=4, fps=6.0)
+    clean = torch.randn(1, *shape.latent_shape(loaded.autoencoder))
+    given = Given(latents=clean, denoise_mask=torch.tensor([[False, True, True, False]]))
+    made = sample_latents(
+        loaded,
+        "a red square moves",
+        shape,
+        steps=2,
+        guidance_scale=3.0,
+        generator=torch.Generator().manual_seed(0),
+        precision="bf16",
+        given=given,
+    )
+    assert made.dtype == torch.float32
+    assert torch.equal(made[:, :, [0, 3]], clean[:, :, [0, 3]])
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(ConfigError, match="precision must be fp32 or bf16, got fp8"):
+        GenerateConfig(prompt="a square", precision="fp8")  # type: ignore[arg-type]
 
 
 def test_the_video_is_h264_with_the_models_own_shape(model: Path, tmp_path: Path) -> None:

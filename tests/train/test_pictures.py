@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from kinema.dataset.buckets import BucketRule
+from kinema.denoiser.pictures import blend
 from kinema.errors import ConfigError
 from kinema.generate.pipeline import GenerateConfig, generate
 from kinema.generate.tasks import Interpolate
@@ -91,6 +92,18 @@ def test_frames_are_found_between_those_of_a_clip(
             tmp_path / "b.mp4",
             Silent(),
         )
+
+
+def test_what_a_blend_misses_is_a_share_of_how_far_its_frames_are_apart() -> None:
+    ends = torch.zeros(1, 2, 2, 4, 6)
+    ends[:, 0, 1, :, :3] = 2.0
+    shown = blend(ends, 5)
+    assert shown.mean[0, 0, :, 0, 0].tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]
+    spread = shown.spread[0, 0, 0, 1]
+    assert spread.tolist() == pytest.approx([2.0, 2.0, 2 * (2 / 3) ** 0.5, 2 * (1 / 3) ** 0.5, 0.01, 0.01])
+    assert shown.spread[0, 1].unique().tolist() == pytest.approx([0.01])
+    latents = torch.randn(1, 2, 5, 4, 6, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(shown.with_missed(shown.missed_in(latents)), latents)
 
 
 def test_a_network_over_a_blend_begins_as_the_blend(

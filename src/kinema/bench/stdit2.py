@@ -6,13 +6,15 @@ multiplications that the network needs (backward twice forward); computing somet
 
 from __future__ import annotations
 
+import itertools
 import json
 import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -229,23 +231,31 @@ def sampling_figures(setting: Setting, rounds: int) -> Iterator[Figure]:
     null = conditioning.with_caption(network.null_tokens(setting.words))
     pair = cat_conditioning([conditioning, null])
     doubled = torch.cat([latents, latents]), torch.cat([timestep, timestep])
-    with torch.inference_mode():
-        text = network.text_keys_values(pair.tokens)
-        for name, mask in (("", None), (", first frame given", torch.cat([setting.mask()] * 2))):
-            tasks = {
-                "kinema": lambda mask=mask: network(*doubled, pair, mask, text=text),
-                "naive": lambda mask=mask: naive_forward(network, *doubled, pair, mask),
-            }
-            seconds = interleaved(tasks, rounds)
-            yield Figure(
-                name=f"guided sampling step{name}",
-                value=seconds["kinema"],
-                unit="s",
-                peer="naive form",
-                peer_value=seconds["naive"],
-                target=0.6,
-                better="lower",
-            )
+    masks = (("", None), (", first frame given", torch.cat([setting.mask()] * 2)))
+    for precision, (name, mask) in itertools.product(("fp32", "bf16"), masks):
+        computing = partial(torch.autocast, "cpu", torch.bfloat16, enabled=precision == "bf16")
+        with torch.inference_mode(), computing():
+            text = network.text_keys_values(pair.tokens)
+        forms: dict[str, Task] = {
+            "kinema": partial(network, *doubled, pair, mask, text=text),
+            "naive": partial(naive_forward, network, *doubled, pair, mask),
+        }
+        tasks = {form: partial(_without_gradients, task, computing) for form, task in forms.items()}
+        seconds = interleaved(tasks, rounds)
+        yield Figure(
+            name=f"guided sampling step, {precision}{name}",
+            value=seconds["kinema"],
+            unit="s",
+            peer="naive form in the same precision",
+            peer_value=seconds["naive"],
+            target=0.6,
+            better="lower",
+        )
+
+
+def _without_gradients(task: Task, computing: Callable[[], AbstractContextManager[None]]) -> object:
+    with torch.inference_mode(), computing():
+        return task()
 
 
 def compile_figure(setting: Setting) -> Figure:

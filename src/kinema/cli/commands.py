@@ -67,6 +67,10 @@ class Sampling:
         Literal["ancestral", "ddim", "euler", "heun", "dpmpp-2m"] | None,
         Parameter(help="How to sample: dpmpp-2m needs the fewest steps."),
     ] = None
+    precision: Annotated[
+        Literal["fp32", "bf16"] | None,
+        Parameter(help="What the network multiplies in; bf16 is faster where the processor has it."),
+    ] = None
     guidance_scale: Annotated[
         float | None, Parameter(help="How hard to follow the prompt; 1 is no guidance.")
     ] = None

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from kinema.denoiser.conditions import VideoShape, condition
-from kinema.denoiser.sampling import Given, OnStep, Sampler, build_denoise, default_sampler, sample_latents
+from kinema.denoiser.sampling import (
+    Given,
+    OnStep,
+    Precision,
+    Sampler,
+    build_denoise,
+    default_sampler,
+    sample_latents,
+)
 
 __all__ = [
     "Given",
     "OnStep",
+    "Precision",
     "Sampler",
     "VideoShape",
     "build_denoise",

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
 from kinema.encoders.autoencoder_kl import FrameAutoencoder
 from kinema.encoders.protocols import Autoencoder, ImageEncoder
+
+_LEAST_SPREAD = 0.01
 
 
 @runtime_checkable
@@ -22,17 +25,35 @@ class _Unscaled(Protocol):
     def encode_unscaled(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t h2 w2"]: ...
 
 
+@dataclass(frozen=True)
+class Blend:
+    """The linear blend of two frames in scaled latents, and how much there can be to add to it: where the two
+    are alike, next to nothing.
+    """
+
+    mean: Float[Tensor, "b c t h w"]
+    spread: Float[Tensor, "b c 1 h w"]
+
+    def missed_in(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        """What the blend misses, as a share of the spread."""
+        return (latents - self.mean) / self.spread
+
+    def with_missed(self, missed: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        """The latents again."""
+        return self.mean + missed * self.spread
+
+
 @dataclass(frozen=True, kw_only=True)
 class Beside:
     """Context tokens of the pictures, channels beside the latents, and the noise that was added to them.
 
-    `base`, where a network makes only what blending two frames misses: the blend, in scaled latents.
+    `blend`, where a network makes only what blending two frames misses.
     """
 
     tokens: Float[Tensor, "b n d"]
     channels: Float[Tensor, "b c t h w"]
     augmentation: Float[Tensor, " b"]
-    base: Float[Tensor, "b c t h w"] | None = None
+    blend: Blend | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,19 +116,24 @@ def beside_together(rows: Sequence[Beside | None]) -> Beside | None:
     found = [row for row in rows if row is not None]
     if len(found) < len(rows):
         return None
-    bases = [row.base for row in found if row.base is not None]
+    blends = [row.blend for row in found if row.blend is not None]
     return Beside(
         tokens=torch.cat([row.tokens for row in found]),
         channels=torch.cat([row.channels for row in found]),
         augmentation=torch.cat([row.augmentation for row in found]),
-        base=torch.cat(bases) if bases else None,
+        blend=Blend(torch.cat([one.mean for one in blends]), torch.cat([one.spread for one in blends]))
+        if blends
+        else None,
     )
 
 
-def blend(ends: Float[Tensor, "b c 2 h w"], frames: int) -> Float[Tensor, "b c t h w"]:
-    """From the first to the last in equal steps."""
+def blend(ends: Float[Tensor, "b c 2 h w"], frames: int) -> Blend:
+    """From the first to the last in equal steps; the spread is how far they are apart, over 3x3 places."""
     share = repeat(torch.linspace(0, 1, frames, device=ends.device), "t -> 1 1 t 1 1")
-    return torch.lerp(ends[:, :, :1], ends[:, :, 1:], share)
+    apart = (ends[:, :, 1] - ends[:, :, 0]).square()
+    spread = F.avg_pool2d(apart, 3, stride=1, padding=1, count_include_pad=False).sqrt()
+    mean = torch.lerp(ends[:, :, :1], ends[:, :, 1:], share)
+    return Blend(mean, spread.clamp_min(_LEAST_SPREAD)[:, :, None])
 
 
 def unscaled(autoencoder: Autoencoder, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t h2 w2"]:

@@ -25,6 +25,8 @@ OnStep = Callable[[Float[Tensor, "b c t h w"]], None]
 """Is shown the estimate of the clean latents after every call of the network."""
 
 Sampler = Literal["ancestral", "ddim", "euler", "heun", "dpmpp-2m"]
+Precision = Literal["fp32", "bf16"]
+"""What the network multiplies in; latents, sigmas and the steps between them stay in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,13 @@ class Given:
     denoise_mask: Bool[Tensor, "b t"] | Float[Tensor, "b t"]
 
 
-def build_denoise(model: Model, conditioning: Told, *, guidance_scale: float | Guidance = 1.0) -> Denoise:
+def build_denoise(
+    model: Model,
+    conditioning: Told,
+    *,
+    guidance_scale: float | Guidance = 1.0,
+    precision: Precision = "fp32",
+) -> Denoise:
     """The model as a function of noised latents and sigma.
 
     With guidance, one forward pass holds the conditional and the unconditional rows. Text is embedded
@@ -49,13 +57,16 @@ def build_denoise(model: Model, conditioning: Told, *, guidance_scale: float | G
     if guided:
         nothing = unconditional(model.network, model.text_encoder, conditioning)
         conditioning = joined(conditioning, nothing)
-    predict = predictor(model.network, conditioning)
+    computing = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
+    with computing:
+        predict = predictor(model.network, conditioning)
 
     def denoise(latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]) -> Denoised:
         if guided:
             latents, sigma = torch.cat([latents, latents]), torch.cat([sigma, sigma])
         scaled, timestep = processes.told(model.process, latents, sigma)
-        output = predict(scaled, timestep, _denoise_mask(sigma))
+        with computing:
+            output = predict(scaled, timestep, _denoise_mask(sigma)).to(latents.dtype)
         estimate = processes.denoised(model.process, output, latents, sigma)
         if not guided:
             return estimate
@@ -80,6 +91,7 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     generator: torch.Generator | Sequence[torch.Generator],
     sampler: Sampler | None = None,
     schedule: Schedule = "respaced",
+    precision: Precision = "fp32",
     given: Given | None = None,
     beside: Beside | None = None,
     facts: Facts | None = None,
@@ -97,14 +109,14 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
     text = model.text_encoder.encode(prompts)
     conditioning = told(model.network, text, shape, facts, model.conventions, beside=beside).to(model.device)
-    denoise = build_denoise(model, conditioning, guidance_scale=guidance_scale)
+    denoise = build_denoise(model, conditioning, guidance_scale=guidance_scale, precision=precision)
     draw = _rows(generators, shape.latent_shape(model.autoencoder), model.device)
     noise = draw() if noise is None else noise.to(model.device)
     denoise = denoise if on_step is None else _counted(denoise, on_step)
     sigmas = processes.sampling_sigmas(model.process, steps, schedule, noise[0, 0].numel())
     run = _Run(denoise, noise, sigmas, draw, given)
     latents = _sampled(run, model.process, sampler or default_sampler(model), steps)
-    return latents if beside is None or beside.base is None else latents + beside.base
+    return latents if beside is None or beside.blend is None else beside.blend.with_missed(latents)
 
 
 @dataclass(frozen=True)

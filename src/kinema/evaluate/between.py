@@ -56,7 +56,7 @@ def compare_between(  # noqa: PLR0913 - what is compared, and how finely
             middle = batch.video[:, :, 1:-1]
             generator = torch.Generator().manual_seed(number)
             made += psnr(_found(model, batch, steps, generator), middle)
-            blended += psnr(blend(batch.video[:, :, [0, -1]], frames)[:, :, 1:-1], middle)
+            blended += psnr(blend(batch.video[:, :, [0, -1]], frames).mean[:, :, 1:-1], middle)
             progress.advance()
     gains = [ours - theirs for ours, theirs in zip(made, blended, strict=True)]
     return {
@@ -80,7 +80,7 @@ def _found(model: Model, batch: Batch, steps: int, generator: torch.Generator) -
     augmentation = Augmentation(sigma=torch.full((len(ends),), 0.02), noise=noise)
     beside = both_ends(model.image_encoder, pictures, ends, frames, augmentation)
     if model.network.config.over_blend:
-        beside = replace(beside, base=blend(ends, frames))
+        beside = replace(beside, blend=blend(ends, frames))
     size = batch.bucket.size
     latents = sample_latents(
         model,

@@ -98,7 +98,7 @@ class Intervals:
         augmentation = Augmentation(sigma=torch.full((len(ends),), sigma, device=ends.device), noise=noise)
         shown = both_ends(_image_encoder(model), pictures, ends, frames, augmentation)
         over_blend = model.network.config.over_blend
-        return replace(shown, base=blend(ends, frames)) if over_blend else shown
+        return replace(shown, blend=blend(ends, frames)) if over_blend else shown
 
     def joined(self, rows: Float[Tensor, "n c t h w"]) -> Float[Tensor, "1 c t2 h w"]:
         """One sequence: each given frame as it is, and after it what was made up to the next."""

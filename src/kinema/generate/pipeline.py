@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kinema import __version__
 from kinema.checkpoint import as_record, from_record, write_json
-from kinema.denoiser import Sampler, default_sampler
+from kinema.denoiser import Precision, Sampler, default_sampler
 from kinema.diffusion.guidance import Guidance, GuidanceShape
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.processes import Schedule, most_steps
@@ -56,8 +56,8 @@ class GenerateConfig:
     `task` None: text to video or image, or, with `image`, that picture as the first frame. `frames` are
     those of one segment; each of the `segments` begins with the last `overlap` frames of the one before.
     The prompt may change from segment to segment: `|0|a cat|2|a dog`. `schedule` says where a sampler other
-    than the ancestral one has its steps. `guidance_first` is the scale of the first frame, which grows to
-    `guidance_scale` ("linear": in the last frame; "triangle": in the middle). `elevation` (degrees) is for
+    than the ancestral one has its steps. `precision` is what the network multiplies in. `guidance_first` is the
+    scale of the first frame, which grows to `guidance_scale` ("linear": in the last frame; "triangle": in the middle). `elevation` (degrees) is for
     models of orbits. `motion` is told to networks that know it, from 0 to 255; `augmentation` is the noise on
     a picture that is shown to the network.
     Each `lora` is `PATH` or `PATH:weight`.
@@ -73,6 +73,7 @@ class GenerateConfig:
     steps: int | None = None
     sampler: Sampler | None = None
     schedule: Schedule = "respaced"
+    precision: Precision = "fp32"
     guidance_scale: float | None = None
     guidance_first: float | None = None
     guidance_shape: GuidanceShape | None = None
@@ -97,6 +98,9 @@ class GenerateConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ConfigError(f"{name} must be above 0, got {value}")
+        if self.precision not in get_args(Precision):
+            known = " or ".join(get_args(Precision))
+            raise ConfigError(f"precision must be {known}, got {self.precision}")
         if self.image is not None and not self.image.is_file():
             raise ConfigError(f"image {self.image} does not exist; name a picture to start from")
         if self.image is not None and self.task is not None:
@@ -227,6 +231,7 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
         "steps": settings.steps,
         "sampler": settings.sampler,
         "schedule": settings.schedule,
+        "precision": settings.precision,
         "guidance_scale": settings.guidance.scale,
         **({} if settings.guidance.first is None else {"guidance_first": settings.guidance.first}),
         **({} if settings.motion is None else {"motion": settings.motion}),
@@ -344,6 +349,7 @@ def _settings(config: GenerateConfig, model: Model) -> Settings:
         steps=config.steps,
         sampler=config.sampler,
         schedule=config.schedule,
+        precision=config.precision,
         guidance=Guidance(
             scale=config.guidance_scale,
             first=config.guidance_first,

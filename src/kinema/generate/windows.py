@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from kinema.denoiser import Given, OnStep, Sampler, VideoShape, sample_latents
+from kinema.denoiser import Given, OnStep, Precision, Sampler, VideoShape, sample_latents
 from kinema.denoiser.pictures import Beside, beside_together
 from kinema.diffusion.guidance import Guidance
 from kinema.diffusion.processes import Schedule
@@ -41,6 +41,7 @@ class Settings:
     guidance: Guidance
     sampler: Sampler | None = None
     schedule: Schedule = "respaced"
+    precision: Precision = "fp32"
     motion: float | None = None
     elevation: float | None = None
     augmentation: float = 0.0
@@ -131,6 +132,7 @@ def sample_batch(
         steps=settings.steps,
         sampler=settings.sampler,
         schedule=settings.schedule,
+        precision=settings.precision,
         guidance_scale=settings.guidance,
         generator=[row.generator for row in rows],
         given=given,
@@ -162,6 +164,7 @@ def sample_between(  # noqa: PLR0913, PLR0917 - as many things decide it
             steps=settings.steps,
             sampler=settings.sampler,
             schedule=settings.schedule,
+            precision=settings.precision,
             guidance_scale=settings.guidance,
             generator=[generator] * len(places),
             beside=beside,

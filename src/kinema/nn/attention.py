@@ -29,8 +29,10 @@ def attend(
     if not (slow and torch.is_grad_enabled()):
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=key_mask)
     with torch.autocast(device, enabled=False):
-        wide = (part.float() for part in (queries, keys, values))
-        return F.scaled_dot_product_attention(*wide, attn_mask=key_mask).to(dtype)
+        out = F.scaled_dot_product_attention(
+            queries.float(), keys.float(), values.float(), attn_mask=key_mask
+        )
+        return out.to(dtype)
 
 
 class SelfAttention(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor
 from kinema.conventions import CONVENTIONS, Preset
 from kinema.dataset.loader import Batch
 from kinema.denoiser.conditions import Told, VideoShape, predictor, told, unconditional
+from kinema.denoiser.pictures import Blend
 from kinema.diffusion.iddpm import IDDPMConfig, NoisedLatents
 from kinema.diffusion.masking import MaskConfig, draw_denoise_mask
 from kinema.diffusion.processes import Process, add_noise, draw_index, full_tables, losses, timestep
@@ -88,15 +89,13 @@ class Objective:
         """The network's output in float32, and what it was shown."""
         level = timestep(self.process, draws.index, draws.denoise_mask)
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            conditioning, base = self._told(network, batch, clean, draws)
-            noised = self._noised(clean if base is None else clean - base, draws)
+            conditioning, blend = self._told(network, batch, clean, draws)
+            noised = self._noised(clean if blend is None else blend.missed_in(clean), draws)
             predict = predictor(network, conditioning, once=True)
             output = predict(noised.latents, level, draws.denoise_mask)
         return output.float(), noised
 
-    def _told(
-        self, network: Network, batch: Batch, clean: Tensor, draws: Draws
-    ) -> tuple[Told, Tensor | None]:
+    def _told(self, network: Network, batch: Batch, clean: Tensor, draws: Draws) -> tuple[Told, Blend | None]:
         """What the network is told, and what is taken off the latents, as it is known already."""
         size = batch.bucket.size
         shape = VideoShape(height=size.height, width=size.width, frames=batch.bucket.frames, fps=0.0)
@@ -114,7 +113,7 @@ class Objective:
         conditioning = unconditional(
             network, self.text_encoder, conditioning, left_out.tokens_dropped, left_out.latents_dropped
         )
-        return conditioning, beside.base
+        return conditioning, beside.blend
 
     def _scores(self, batch: Batch) -> dict[str, Tensor]:
         """What was measured of the clips, as the network is told it."""

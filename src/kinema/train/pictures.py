@@ -91,7 +91,7 @@ class Pictures:
                     self.image_encoder, batch.video[:, :, [0, -1]], ends, frames, draws.augmentation
                 )
                 if network.config.over_blend:
-                    shown = replace(shown, base=blend(ends, frames))
+                    shown = replace(shown, blend=blend(ends, frames))
         return shown, draws
 
     def _draws(self, batch: Batch, shown: Tensor) -> PictureDraws:
