@@ -56,8 +56,9 @@ class GenerateConfig:
     `task` None: text to video or image, or, with `image`, that picture as the first frame. `frames` are
     those of one segment; each of the `segments` begins with the last `overlap` frames of the one before.
     The prompt may change from segment to segment: `|0|a cat|2|a dog`. `schedule` says where a sampler other
-    than the ancestral one has its steps. `precision` is what the network multiplies in. `guidance_first` is the
-    scale of the first frame, which grows to `guidance_scale` ("linear": in the last frame; "triangle": in the middle). `elevation` (degrees) is for
+    than the ancestral one has its steps. `precision` is what the network multiplies in. `guidance_first` is
+    the scale of the first frame, which grows to `guidance_scale` ("linear": in the last frame; "triangle": in
+    the middle). `elevation` (degrees) is for
     models of orbits. `motion` is told to networks that know it, from 0 to 255; `augmentation` is the noise on
     a picture that is shown to the network.
     Each `lora` is `PATH` or `PATH:weight`.
