@@ -16,7 +16,7 @@ from .conftest import moving_picture
 def test_what_may_be_different_next_time_is_told_apart(tmp_path: Path, made: Path) -> None:
     gone = analyse(tmp_path / "gone.mp4", AnalysisConfig(), threads=1).source
     assert (gone.status, gone.source_id) == ("unreadable", source_id(tmp_path / "gone.mp4"))
-    assert "No such file" in gone.reason
+    assert gone.reason == "no such file"
     broken = analyse(made / "broken.mp4", AnalysisConfig(), threads=1)
     assert (broken.source.status, broken.clips, broken.decodes) == ("failed", [], 1)
     assert broken.source.reason.startswith("is not a video or image")
