@@ -79,8 +79,9 @@ def test_votes_are_in_the_ranking(owner, arena: Path) -> None:
         form = fields(page)
         asked = owner.app.state.studio.ballot(owner.app.state.studio.places.all("arena")[0])
         question = asked.question(next(iter(asked._asked)), form["question"])
-        left = asked.video(question.on("left"))
-        form["answer"] = "right" if left is None or left.model == "umber" else "left"
+        left, right = (asked.video(question.on(side)) for side in ("left", "right"))
+        worse = left is None or (right is not None and left.model == "umber")  # None: spoilt as a check
+        form["answer"] = "right" if worse else "left"
         assert client.post("/vote/answer", data=form).status_code == 200
     page = owner.get("/arena").text
     assert page.index(">amber<") < page.index(">umber<")
