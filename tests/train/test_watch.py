@@ -9,19 +9,27 @@ import pytest
 from kinema.train.watch import Watchdog
 
 
+def _begin_after_six(watchdog: Watchdog) -> None:
+    for step in range(6):
+        watchdog.begin(step)
+        watchdog.end()
+    watchdog.begin(6)
+
+
+def _hang_until_told(watchdog: Watchdog, folder: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not (folder / "watchdog.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    watchdog.end()
+
+
 def test_a_step_that_hangs_is_told_with_rank_and_clips(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Watchdog(tmp_path, rank=3, floor_s=0.2) as watchdog:
-        for step in range(6):
-            watchdog.begin(step)
-            watchdog.end()
-        watchdog.begin(6)
+        _begin_after_six(watchdog)
         watchdog.phase("computing", "64px 8f 64x64", ("aa", "bb"))
-        deadline = time.monotonic() + 20
-        while not (tmp_path / "watchdog.jsonl").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        watchdog.end()
+        _hang_until_told(watchdog, tmp_path)
     [row] = [json.loads(line) for line in (tmp_path / "watchdog.jsonl").read_text().splitlines()]
     assert (row["rank"], row["step"], row["phase"], row["clips"]) == (3, 6, "computing", ["aa", "bb"])
     assert "rank 3: step 6" in caplog.text
@@ -32,14 +40,8 @@ def test_a_batch_that_does_not_come_is_told_without_clips(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Watchdog(tmp_path, rank=0, floor_s=0.2) as watchdog:
-        for step in range(6):
-            watchdog.begin(step)
-            watchdog.end()
-        watchdog.begin(6)
-        deadline = time.monotonic() + 20
-        while not (tmp_path / "watchdog.jsonl").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        watchdog.end()
+        _begin_after_six(watchdog)
+        _hang_until_told(watchdog, tmp_path)
     assert caplog.messages[0].endswith("it is waiting for data")
 
 
