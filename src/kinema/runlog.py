@@ -18,6 +18,8 @@ from jaxtyping import UInt8
 from kinema.errors import ConfigError
 from kinema.files import atomic_path, write_text
 
+SHEET = "plan.png"
+"""In the folder of a run: what the network gets to see, by bucket."""
 _HEARTBEAT_EVERY_S = 2.0
 
 

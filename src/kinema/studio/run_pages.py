@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
+from kinema.runlog import SHEET
 from kinema.studio.pages import render
 from kinema.studio.places import Place
 from kinema.studio.runs import (
@@ -23,7 +24,6 @@ from kinema.studio.state import place_of, require_owner, studio_of
 router = APIRouter(prefix="/runs", dependencies=[Depends(require_owner)])
 
 MOST_COMPARED = 8
-SHEET = "plan.png"
 _ORDER = ("loss", "loss_", "lr", "grad_norm", "step_s", "data_s")
 
 

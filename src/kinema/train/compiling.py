@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch._dynamo.utils import counters
 
 from kinema.errors import ConfigError
 from kinema.nn import Network, STDiT2
@@ -27,4 +26,4 @@ def compile_network(network: Network) -> None:
 
 def compiled_graphs() -> int:
     """Graphs made in this process so far."""
-    return int(counters["stats"]["unique_graphs"])
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])

@@ -25,6 +25,7 @@ from kinema.encoders.protocols import EncodedText, training_latents
 from kinema.errors import KinemaError
 from kinema.nn.counting import step_cost
 from kinema.progress import Progress
+from kinema.runlog import SHEET
 from kinema.shapes import Bucket, resolution
 from kinema.train.config import TrainConfig
 from kinema.train.encoders import choose_trained
@@ -93,7 +94,7 @@ def open_run(run: Run, progress: Progress) -> None:
     if not left:
         return
     progress.stage("the heaviest bucket first")
-    sheet = run.folder / "plan.png"
+    sheet = run.folder / SHEET
     if run.world.main:
         for forecast in run.forecasts:
             for warning in forecast.warnings:
