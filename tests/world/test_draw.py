@@ -45,6 +45,16 @@ def test_things_that_begin_in_the_middle_do_not_tell_their_way_by_their_place():
     assert all(abs(thing.x - 0.5) <= 0.1 and abs(thing.y - 0.5) <= 0.1 for thing in drawn)
 
 
+def test_the_middle_may_be_wide_and_what_moves_from_there_stays_in_the_picture():
+    moving = (Motion.LEFT, Motion.RIGHT, Motion.UP, Motion.DOWN, Motion.SPIN)
+    config = WorldConfig(objects=(1, 0, 0), motions=moving, middle_share=1, middle_spread=0.2, camera_share=0)
+    things = [scene.things[0] for scene in scenes(config, 80, seed=5)]
+    assert 0.15 < max(abs(thing.x - 0.5) for thing in things) <= 0.2
+    for pose in (pose for thing in things for pose in poses(thing, np.arange(16) / FPS, 1.0)):
+        for centre in (pose.x, pose.y):
+            assert min(centre, 1 - centre) >= pose.radius - 1e-9
+
+
 def test_a_share_of_the_single_objects_begins_in_the_middle_and_bouncing_ones_never_do():
     config = WorldConfig(middle_share=0.5, objects=(0.8, 0.2, 0), camera_share=0.2)
     plain = replace(config, middle_share=0.0)
@@ -122,3 +132,5 @@ def test_nonsense_is_refused():
         Scene(things=())
     with pytest.raises(ValueError, match="camera_share"):
         WorldConfig(camera_share=2)
+    with pytest.raises(ValueError, match="middle_spread"):
+        WorldConfig(middle_spread=0.5)

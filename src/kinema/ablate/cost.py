@@ -65,22 +65,20 @@ def minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
-def measure(
-    folder: Path, view: Path, train: TrainConfig, evaluate: EvaluateConfig, progress: Progress
-) -> Rates:
-    """Train a few steps and make one short-sampled video in `folder`, which is removed again.
+def measure(folder: Path, view: Path, job: Job, progress: Progress) -> Rates:
+    """Train the job a few steps and make one short-sampled video in `folder`, which is removed again.
 
     Raises `ConfigError` when the videos would be too short for `evaluate.sampling`.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    preview = replace(train.preview, every=0)
-    short = replace(train, steps=_STEPS, stage=(), save_every=_STEPS, preview=preview, tensorboard=False)
+    preview = replace(job.train.preview, every=0)
+    short = replace(job.train, steps=_STEPS, stage=(), save_every=_STEPS, preview=preview, tensorboard=False)
     train_on(short, view, folder / "run", progress)
     step_s = statistics.median(row["step_s"] for row in read_metrics(folder / "run")[1:])
-    lines = prompt_lines(("cost",), steps=_SAMPLER_STEPS)
+    lines = prompt_lines(job.prompts[:1], steps=_SAMPLER_STEPS)
     made = generate_all(folder / "run", lines, folder / "samples", batch_size=1, progress=progress)
     full = load_model(folder / "run").sampling.steps / _SAMPLER_STEPS
-    judge_s = _judging(folder / "samples", evaluate)
+    judge_s = _judging(folder / "samples", job.evaluate)
     shutil.rmtree(folder)
     return Rates(step_s=step_s, video_s=made["seconds"] * full, judge_s=judge_s)
 

@@ -76,7 +76,7 @@ def plan_ablation(
     common = _Common(prompts=prompts, references=references, evaluate=config.evaluate, out=out, start=start)
     jobs = tuple(_job(arm, common) for arm in drawn.arms.values())
     devices = devices_of(config.devices)
-    rates = _rates(out, base, jobs[0].train, config, progress)
+    rates = _rates(out, base, jobs[0], progress)
     return Ablation(
         config=config,
         dataset=dataset,
@@ -160,10 +160,10 @@ def _job(arm: Arm, common: _Common) -> Job:
     )
 
 
-def _rates(out: Path, view: Path, train: TrainConfig, config: AblationConfig, progress: Progress) -> Rates:
+def _rates(out: Path, view: Path, job: Job, progress: Progress) -> Rates:
     path = out / "cost.json"
     if not path.is_file():
         progress.stage("measure the cost")
-        rates = measure(out / "cost", view, train, config.evaluate, progress)
+        rates = measure(out / "cost", view, job, progress)
         write_json(path, asdict(rates))
     return from_record(Rates, read_json(path), str(path))

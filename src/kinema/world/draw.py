@@ -53,8 +53,9 @@ class WorldConfig:
 
     `objects`: the shares of one, two and three. `camera_share`: of clips in which the camera moves.
     `motions`: of the objects of a video, under a camera at rest. `middle_share`: of the videos of one object
-    under such a camera, how many begin near the middle, so that only the caption tells where it goes; what
-    reaches the edge stops there. One that bounces never does.
+    under such a camera, how many begin near the middle, at most `middle_spread` sides from it across and
+    down, so that only the caption tells where it goes; what moves to the edge stops there. One that bounces
+    never does.
     `held_out`: draw what is left out of training (True), what is in it (False), or both (None).
     """
 
@@ -67,6 +68,7 @@ class WorldConfig:
     extents: tuple[Extent, ...] = tuple(Extent)
     motions: tuple[Motion, ...] = tuple(Motion)
     middle_share: float = 0.0
+    middle_spread: float = 0.1
     held_out: bool | None = False
 
     def __post_init__(self) -> None:
@@ -77,6 +79,8 @@ class WorldConfig:
         for name in ("camera_share", "middle_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if not 0 <= self.middle_spread < 0.5:
+            raise ValueError(f"middle_spread must be in [0, 0.5), got {self.middle_spread}")
 
 
 def draw_scene(config: WorldConfig, seed: int) -> Scene:
@@ -112,7 +116,7 @@ def _may_begin_in_the_middle(things: tuple[Thing, ...], camera: Camera, config: 
 
 def _in_the_middle(thing: Thing, config: WorldConfig, generator: np.random.Generator) -> Thing:
     x, y = aspect_half(config.width / config.height)
-    aside, below = generator.uniform(-0.1, 0.1, 2).tolist()
+    aside, below = generator.uniform(-config.middle_spread, config.middle_spread, 2).tolist()
     return replace(thing, x=x + aside, y=y + below, place=None)
 
 
