@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kinema.evaluate.arena import create_arena
-from kinema.evaluate.votes import VoteStore
+from kinema.evaluate.votes import Vote, VoteStore
 from kinema.files import write_text
 from kinema.video.reader import read_frames
 from kinema.video.writer import write_video
@@ -87,6 +87,19 @@ def test_votes_are_in_the_ranking(owner, arena: Path) -> None:
     assert page.index(">amber<") < page.index(">umber<")
     assert "95 % interval" in page
     assert "Open links" in page
+
+
+def test_groups_that_no_vote_connects_are_ranked_each_by_itself(owner, arena: Path) -> None:
+    store = VoteStore(arena / "votes.jsonl")
+    for number, (first, second) in enumerate([("amber", "umber"), ("slate", "ivory"), ("slate", "ivory")]):
+        vote = Vote(model_a=first, model_b=second, outcome="a", axis="quality", vote_id=str(number))
+        store.append(vote)
+    page = owner.get("/arena").text
+    assert "each has its own ranking" in page
+    quality = page[page.index("<h2>Quality") : page.index("<h2>Prompt following")]
+    names = re.findall(r'scope="row">(amber|umber|slate|ivory)<', quality)
+    assert names in (["slate", "ivory", "amber", "umber"], ["amber", "umber", "slate", "ivory"])
+    assert quality.count("<table") == 2
 
 
 def test_who_comes_back_goes_on_and_another_begins(owner) -> None:

@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse, Response
 from kinema.errors import KinemaError
 from kinema.evaluate.arena import Arena
 from kinema.evaluate.ballot import CHECK
-from kinema.evaluate.preference import PreferenceConfig, rank
+from kinema.evaluate.preference import DisconnectedVotesError, PreferenceConfig, rank
 from kinema.evaluate.votes import Vote, scored_votes
 from kinema.studio.entry import one_or_all
 from kinema.studio.pages import render
@@ -82,19 +82,27 @@ def _shown(request: Request, place: Place) -> dict[str, Any]:
 
 
 def _ranked(arena: Arena, votes: list[Vote], axis: str) -> dict[str, Any]:
-    """The ranking, or in words why there is none; with the ends of the chart that shows it."""
+    """A ranking for each group of models that votes connect, or in words why there is none."""
     chosen = [vote for vote in votes if vote.axis == axis]
     if not chosen:
-        return {"fault": "No votes yet.", "models": []}
-    config = PreferenceConfig(bootstraps=0, elo_orders=200)
+        return {"fault": "No votes yet.", "boards": []}
     try:
-        found = rank(chosen, config, source=arena.title)
+        return {"fault": "", "boards": [_board(chosen, arena.title)]}
+    except DisconnectedVotesError as error:
+        parts = [[vote for vote in chosen if vote.model_a in group] for group in error.apart]
+        fault = "No vote compares one of these groups of models with another: each has its own ranking."
+        return {"fault": fault, "boards": [_board(part, arena.title) for part in parts if part]}
     except KinemaError as error:
-        return {"fault": str(error), "models": []}
+        return {"fault": str(error), "boards": []}
+
+
+def _board(votes: list[Vote], title: str) -> dict[str, Any]:
+    """A ranking, with the ends of the chart that shows it."""
+    found = rank(votes, PreferenceConfig(bootstraps=0, elo_orders=200), source=title)
     ends = [row["davidson"] for row in found["models"]]
     ends += [end for row in found["models"] for end in row.get("exact_interval") or () if end is not None]
     low, high = min(ends), max(ends)
-    return found | {"fault": "", "low": low, "high": max(high, low + 1)}
+    return found | {"low": low, "high": max(high, low + 1)}
 
 
 def _voters(votes: list[Vote], careless: tuple[str, ...]) -> list[dict[str, Any]]:
