@@ -39,6 +39,7 @@ from kinema.encoders.folder import (
     store_image_encoder,
     store_text_encoder,
 )
+from kinema.encoders.offload import offload
 from kinema.encoders.protocols import Autoencoder, ImageEncoder, TextEncoder
 from kinema.errors import CheckpointError, OutputError
 from kinema.files import write_text
@@ -115,11 +116,14 @@ class Model:
         """Everything that computes."""
         return self.network, self.autoencoder, self.text_encoder, self.image_encoder
 
-    def to(self, device: torch.device | str) -> Model:
-        """Move every module; returns itself."""
+    def to(self, device: torch.device | str, *, offloaded: bool = False) -> Model:
+        """Move every module; returns itself. `offloaded`: all but the network only while they work."""
         for part in self.parts:
             if isinstance(part, nn.Module):
-                part.to(device)
+                if offloaded and part is not self.network:
+                    offload(part, device)
+                else:
+                    part.to(device)
         return self
 
     @property

@@ -92,6 +92,10 @@ class Sampling:
         tuple[str, ...],
         Parameter(name="--lora", negative=(), help="PATH or PATH:WEIGHT of a LoRA; may be given again."),
     ] = ()
+    offload: Annotated[
+        bool,
+        Parameter(negative=(), help="Keep the encoders in main memory while the network samples on a GPU."),
+    ] = False
 
 
 Flags = Annotated[Sampling | None, Parameter(name="*")]

@@ -13,10 +13,10 @@ import torch
 from kinema.checkpoint import read_json, write_json
 from kinema.errors import CheckpointError, ConfigError, KinemaError
 from kinema.files import writable_folder
+from kinema.generate.loading import ready_model
 from kinema.generate.pipeline import (
     Job,
     prepare,
-    ready_model,
     reference_records,
     repeatable,
     request_record,
@@ -55,7 +55,8 @@ def generate_all(
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     began = time.monotonic()
     writable_folder(out)
-    model, facts = ready_model(model_folder, lines[0].config)
+    first = lines[0].config
+    model, facts = ready_model(model_folder, first.ema, first.lora, first.offload)
     items = [_item(line, model, out, number, len(lines)) for number, line in enumerate(lines)]
     wanted = [item for item in items if not _is_made(item, facts)]
     batches = list(_batches(wanted, batch_size))

@@ -25,12 +25,12 @@ from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import ConfigError
 from kinema.files import file_sha256, writable_folder
 from kinema.generate.conditioning import frames_in
+from kinema.generate.loading import ready_model
 from kinema.generate.mask_strategy import prompt_schedule
 from kinema.generate.pictures import check_task, known_elevation, noise_on_pictures
 from kinema.generate.tasks import Animate, FromText, Interpolate, Plan, Request, Task, files_of, plan_of
 from kinema.generate.windows import Film, Settings, latents_hash, sample_windows
-from kinema.lora import merge_loras
-from kinema.model import Model, load_model, model_hash
+from kinema.model import Model
 from kinema.motion import MOST_MOTION
 from kinema.progress import Progress
 from kinema.video.reader import probe
@@ -61,7 +61,8 @@ class GenerateConfig:
     the middle). `elevation` (degrees) is for
     models of orbits. `motion` is told to networks that know it, from 0 to 255; `augmentation` is the noise on
     a picture that is shown to the network.
-    Each `lora` is `PATH` or `PATH:weight`.
+    Each `lora` is `PATH` or `PATH:weight`. `offload` keeps the encoders in main memory while the network
+    samples on a GPU, and changes nothing of what is made.
     """
 
     prompt: str
@@ -87,6 +88,7 @@ class GenerateConfig:
     loop: bool = False
     ema: bool = True
     lora: tuple[str, ...] = ()
+    offload: bool = False
 
     def __post_init__(self) -> None:
         if not self.prompt.strip() and self.image is None and self.task is None:
@@ -149,7 +151,7 @@ def generate(
     """
     check_suffix(out)
     writable_folder(out.parent)
-    model, facts = ready_model(model_folder, config)
+    model, facts = ready_model(model_folder, config.ema, config.lora, config.offload)
     job = prepare(config, model, out)
     warn_of_unknown_words(model, job)
     began = time.monotonic()
@@ -181,14 +183,6 @@ def config_of(record: Mapping[str, Any]) -> GenerateConfig:
 def sidecar_path(out: Path) -> Path:
     """The record beside a file."""
     return out.with_name(out.name + ".json")
-
-
-def ready_model(model_folder: Path, config: GenerateConfig) -> tuple[Model, dict[str, Any]]:
-    """The model with its LoRAs where it is to run, and which ones they were."""
-    model = load_model(model_folder, ema=config.ema)
-    loras = merge_loras(model.network, config.lora)
-    facts = {"folder": str(model_folder), "sha256": model_hash(model_folder), "lora": loras}
-    return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")), facts
 
 
 def prepare(config: GenerateConfig, model: Model, out: Path) -> Job:
@@ -258,9 +252,10 @@ def reference_records(job: Job) -> list[dict[str, str]]:
 
 
 def request_record(config: GenerateConfig) -> dict[str, Any]:
-    """A config as plain JSON values."""
+    """What makes a video what it is, as plain JSON values."""
     record = _plain(as_record(config))
     assert isinstance(record, dict)
+    del record["offload"]
     return record
 
 
