@@ -171,22 +171,38 @@ def test_whole_latent_frames_are_kept(clip: Path) -> None:
         assert (first.frame, made.before.blend) == (10 - kept, kept)
 
 
-def test_packed_frames_go_forwards_in_one_window(clip: Path, pictures: tuple[Path, Path]) -> None:
+def test_packed_frames_go_forwards(clip: Path, pictures: tuple[Path, Path]) -> None:
     packed = TimeGrid(4)
     assert shown(plan(FromText(), grid=packed, frames=10)) == [(0, 10)]
     assert masks(plan(Animate(image=pictures[0]), grid=packed)) == ["#......."]
     assert masks(plan(Edit(clip=clip, fill=((2, 4),)), grid=packed, frames=10)) == ["##+++#####"]
 
 
+def test_packed_frames_are_taken_over_in_whole_latent_frames(clip: Path) -> None:
+    packed = TimeGrid(4)
+    for overlap, kept in ((None, 5), (1, 1), (2, 5), (5, 5), (6, 9)):
+        made = plan(FromText(), segments=3, grid=packed, frames=13, overlap=overlap)
+        assert [window.overlap for window in made.windows] == [0, kept, kept]
+        assert shown(made) == [(0, 13), (kept, 13), (kept, 13)]
+    edited = plan(Edit(clip=clip, strength=0.5), grid=packed, frames=5, overlap=1)  # ten frames
+    assert [(window.frames, window.overlap) for window in edited.windows] == [(5, 0), (5, 1), (2, 1)]
+    assert sum(stop - first for first, stop in shown(edited)) == 10
+    with pytest.raises(ConfigError, match="5 frames taken over leave nothing of a window of 5"):
+        plan(FromText(), segments=2, grid=packed, frames=5, overlap=2)
+
+
 @pytest.mark.parametrize(
     ("task", "values", "words"),
     [
-        (FromText(), {"segments": 2}, "a video of several segments needs"),
+        (
+            FromText(references=(Reference(path=Path("CLIP"), frames=1, segment=1),)),
+            {"segments": 2},
+            "a reference in a later segment needs",
+        ),
         (FromText(), {"loop": True}, "a loop needs"),
         (Extend(clip=Path("CLIP"), backwards=True), {}, "extending backwards needs"),
         (Connect(start=Path("CLIP"), end=Path("CLIP")), {}, "connecting needs"),
         (Interpolate(sources=(Path("CLIP"),)), {}, "interpolation needs"),
-        (Edit(clip=Path("CLIP")), {}, "an edit of more than 8 frames, a window needs"),
         (
             FromText(references=(Reference(path=Path("CLIP"), at=4, frames=2),)),
             {},

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from kinema.conventions import CONVENTIONS
 from kinema.dataset.buckets import BucketRule
 from kinema.dataset.plan import make_plan
 from kinema.dataset.presets import STAGES
+from kinema.diffusion.guidance import Guidance
 from kinema.diffusion.masking import MaskConfig
 from kinema.encoders.autoencoder_kl import CausalAutoencoderConfig, FrameAutoencoderConfig
 from kinema.encoders.embedded import WordTextEncoder
+from kinema.encoders.latent_frames import TimeGrid
 from kinema.encoders.text import T5Config
 from kinema.errors import ConfigError, DatasetError, Interrupted
+from kinema.generate.tasks import FromText, Request, plan_of
+from kinema.generate.windows import Settings, sample_windows
 from kinema.manifest import Caption, read_clips, write_clips
 from kinema.model import load_model
 from kinema.nn import STDiT2Config
@@ -174,7 +179,7 @@ def test_training_on_published_encoders(
     train(replace(config, steps=3), squares, tmp_path / "run", resume=True)
 
 
-def test_training_in_compressed_time(
+def test_training_and_going_on_in_compressed_time(
     squares: Path, small_run: TrainConfig, tmp_path: Path, published_encoders: Path
 ) -> None:
     temporal = CausalAutoencoderConfig(
@@ -185,7 +190,16 @@ def test_training_in_compressed_time(
         train(config, squares, tmp_path / "wrong")
     five = replace(config.data, buckets=(BucketRule(resolution="32px", frames=5),))
     train(replace(config, data=five), squares, tmp_path / "run")
-    assert load_model(tmp_path / "run").sampling.frames == 5
+    model = load_model(tmp_path / "run")
+    assert model.sampling.frames == 5
+    settings = Settings(height=32, width=32, fps=6.0, steps=2, guidance=Guidance(scale=1.0))
+    request = Request(prompts=("a", "b", "c"), frames=9, fps=6.0, grid=TimeGrid(4), overlap=5)
+    with torch.inference_mode():
+        made = list(sample_windows(model, plan_of(FromText(), request), settings, torch.Generator()))
+        assert [len(window.frames) for window in made] == [9, 4, 4]
+        for before, after in pairwise(made):
+            end = model.autoencoder.decode(before.latents)[:, :, -5:].clamp(-1, 1)
+            assert torch.equal(after.latents[:, :, :2], model.autoencoder.encode(end))
 
 
 def test_a_run_learns_the_words_that_its_captions_add(

@@ -88,8 +88,8 @@ Task = FromText | Animate | Extend | Connect | Edit | Interpolate
 class Window:
     """One run of the sampler.
 
-    `overlap` latent frames at its start are the last ones of the window before, `closing` ones at its end
-    are those that the video began with. Frames `shown` (first, past the last) are written.
+    `overlap` frames at its start are the last ones of the window before, `closing` ones at its end are those
+    that the video began with. Frames `shown` (first, past the last) are written.
     """
 
     prompt: str
@@ -135,8 +135,8 @@ class Request:
 
     @property
     def kept(self) -> int:
-        """Frames that a window takes over: a quarter of it unless said."""
-        kept = max(1, self.frames // 4) if self.overlap is None else self.overlap
+        """Frames that a window takes over: a quarter of it unless said, in whole latent frames."""
+        kept = self.grid.up(max(1, self.frames // 4) if self.overlap is None else self.overlap)
         if kept >= self.frames:
             raise ConfigError(
                 f"{kept} frames taken over leave nothing of a window of {self.frames}; "
@@ -149,7 +149,7 @@ def plan_of(task: Task, request: Request) -> Plan:
     """The windows of a task. Raises `ConfigError` where task and request do not go together."""
     lengths = {file: frames_in(file, request.fps) for file in files_of(task)}
     if request.grid.factor > 1:
-        _only_forwards(task, request)
+        _refuse_backwards(task, request)
     match task:
         case FromText(references=references):
             plan = Plan(windows=_segments(request, references))
@@ -169,23 +169,21 @@ def plan_of(task: Task, request: Request) -> Plan:
     return replace(plan, lengths=lengths)
 
 
-def _only_forwards(task: Task, request: Request) -> None:
-    """Refuse what needs latents of their own frames alone: where one stands for several, it depends on
-    the frames before it, so that it means something else at the start of a window or after made frames.
+def _refuse_backwards(task: Task, request: Request) -> None:
+    """Refuse frames that are given after made ones: where a latent frame stands for several frames, it
+    depends on those before it, which are not there yet when it is encoded.
     """
     match task:
         case _ if request.loop:
             what = "a loop"
-        case _ if len(request.prompts) > 1:
-            what = "a video of several segments"
         case Extend(backwards=True):
             what = "extending backwards"
         case Connect():
             what = "connecting"
         case Interpolate():
             what = "interpolation"
-        case Edit(clip=clip) if frames_in(clip, request.fps) > request.frames:
-            what = f"an edit of more than {request.frames} frames, a window"
+        case FromText(references=references) if any(reference.segment for reference in references):
+            what = "a reference in a later segment"
         case _:
             return
     raise ConfigError(
@@ -313,8 +311,9 @@ def _edit(task: Edit, request: Request) -> Plan:
             )
     windows, made = list[Window](), 0
     while made < count:
-        # More is taken over in the last window, which is as long as the others.
-        overlap = max(request.kept, made - (count - request.frames)) if made else 0
+        # More is taken over in the last window, which is as long as the others; packed frames leave it short.
+        missing = made - (count - request.frames) if request.grid.factor == 1 else 0
+        overlap = max(request.kept, missing) if made else 0
         start = made - overlap
         frames = min(request.frames, count - start)
         windows.append(

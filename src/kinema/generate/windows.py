@@ -68,7 +68,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Carried:
-    """Latents that later windows need: the first frame of the video, and the end of the window before."""
+    """Latents that later windows need: of the video's first frame, and of the end of the window before."""
 
     head: Float[Tensor, "1 c 1 h w"]
     tail: Float[Tensor, "1 c t h w"]
@@ -110,8 +110,13 @@ def sample_windows(
             latents = sample_batch(model, [row], settings, on_step)
         following = plan.windows[number + 1].overlap if number + 1 < len(plan.windows) else 0
         head = latents[:, :, :1].clone() if carried is None else carried.head
-        carried = Carried(head, latents[:, :, latents.shape[2] - following :].clone())
-        yield Made(window=window, latents=latents, frames=shown_frames(model, window, latents))
+        if model.autoencoder.temporal_factor == 1:
+            carried = Carried(head, latents[:, :, latents.shape[2] - following :].clone())
+            frames = shown_frames(model, window, latents)
+        else:
+            frames, tail = packed_frames(model, window, latents, following)
+            carried = Carried(head, tail)
+        yield Made(window=window, latents=latents, frames=frames)
 
 
 def sample_batch(
@@ -212,8 +217,9 @@ def given_of(
     given = given or _nothing(model, shape)
     latents, mask = given.latents.to(model.device, copy=True), given.denoise_mask.to(model.device, copy=True)
     if window.overlap:
-        latents[:, :, : window.overlap] = carried.tail
-        mask[:, : window.overlap] = 0
+        taken_over = carried.tail.shape[2]
+        latents[:, :, :taken_over] = carried.tail
+        mask[:, :taken_over] = 0
     if window.closing:
         latents[:, :, -window.closing :] = carried.head
         mask[:, -window.closing :] = 0
@@ -224,13 +230,29 @@ def shown_frames(
     model: Model, window: Window, latents: Float[Tensor, "1 c t h w"]
 ) -> UInt8[np.ndarray, "t h w 3"]:
     """The frames of a window that are written. Autoencoders of single frames decode no others."""
+    if model.autoencoder.temporal_factor > 1:
+        return packed_frames(model, window, latents, 0)[0]
     first, stop = window.shown
     if first == stop:
         frames: UInt8[np.ndarray, "t h w 3"] = np.empty((0, 0, 0, 3), np.uint8)
         return frames
-    if model.autoencoder.temporal_factor == 1:
-        return to_frames(model.autoencoder.decode(latents[:, :, first:stop])[0])
-    return to_frames(model.autoencoder.decode(latents)[0, :, first:stop])
+    return to_frames(model.autoencoder.decode(latents[:, :, first:stop])[0])
+
+
+def packed_frames(
+    model: Model, window: Window, latents: Float[Tensor, "1 c t h w"], following: int
+) -> tuple[UInt8[np.ndarray, "t h w 3"], Float[Tensor, "1 c t2 h w"]]:
+    """The frames of a window that are written, and latents of its last `following` frames for the next.
+
+    Where a latent frame stands for several frames it depends on those before it, and the first of a clip
+    holds one: the last latent frames would mean something else at a start. So those frames are encoded again.
+    """
+    first, stop = window.shown
+    video = model.autoencoder.decode(latents)[:, :, : window.frames].clamp(-1, 1)
+    tail = latents[:, :, :0]
+    if following:
+        tail = model.autoencoder.encode(video[:, :, window.frames - following :])
+    return to_frames(video[0, :, first:stop]), tail
 
 
 class Film:
