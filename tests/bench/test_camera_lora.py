@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from kinema.bench.camera_lora import COMMANDS, Recipe, _label, _moves, run
+from kinema.bench.camera_lora import COMMANDS, Recipe, _label, _moved, _moves, run
 from kinema.errors import ConfigError
 from kinema.video.writer import write_image
 
@@ -34,6 +35,13 @@ def test_the_scorer_knows_the_moves_at_this_size():
     frames, moves, _ = _moves([photo(1), photo(2)], Recipe(crops=1))
     right = [label == move for label, move in zip(map(_label, frames), moves, strict=True)]
     assert sum(right) >= 0.8 * len(right)
+
+
+def test_what_is_made_does_not_depend_on_contrast():
+    """A pale photograph moves like a strong one; what stands still differs by nothing."""
+    latents = torch.randn(2, 3, 4, 2, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(_moved(0.1 * latents + 2), _moved(latents))
+    assert not _moved(latents[:, :, :1].expand(-1, -1, 4, -1, -1)).any()
 
 
 def test_it_names_what_it_needs(tmp_path, monkeypatch):

@@ -1,11 +1,14 @@
 """Camera LoRAs on a small video UNet: does what is generated move as it was commanded?
 
-A network learns to go on from a photograph with every kind of camera move at once. A LoRA in its temporal
-attention is then trained on the clips of one label, and the scorer of curation judges what both generate.
+A network learns to go on from a photograph with every kind of camera move at once. It makes what differs from
+the photograph, not the frames: most of a frame is known, and what stands still differs by nothing. A LoRA in
+its temporal attention is then trained on the clips of one label, and the scorer of curation judges what both
+generate.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,24 +44,26 @@ _SIZE = Size(height=32, width=64)
 _SCORED = (160, 80)
 _FPS = 8.0
 _HELD_OUT = 5
-_EDM = EDMConfig(p_mean=0.0, p_std=1.4, sigma_min=0.01, sigma_max=30.0)
 _CONTEXT = 16
+_NOISE_STD = 1.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How much of everything. The whole takes about ten minutes of one core."""
 
-    frames: int = 6
-    crops: int = 4
-    speeds: tuple[float, float] = (0.3, 0.4)
-    components: int = 14
+    frames: int = 4
+    crops: int = 3
+    speeds: tuple[float, float] = (0.1, 0.13)
+    components: int = 12
     width: int = 64
-    steps: int = 800
-    lora_steps: int = 150
-    batch: int = 16
+    steps: int = 1600
+    lora_steps: int = 200
+    rate: float = 0.02
+    lora_rate: float = 0.06
+    batch: int = 8
     samples: int = 20
-    sampling_steps: int = 16
+    sampling_steps: int = 8
 
 
 @dataclass(frozen=True)
@@ -79,26 +84,45 @@ class _Clips:
         ]
 
 
+@dataclass(frozen=True)
+class _Length:
+    """Steps of a training, and Muon's rate."""
+
+    steps: int
+    rate: float
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What makes clips: the network, the process on what differs from the first frame, the way to pixels."""
+
+    network: VideoUNet
+    process: EDMConfig
+    autoencoder: PatchPCA
+
+
 def run(footage: Path | None = None, recipe: Recipe | None = None) -> dict[str, Any]:
     """The report of `kinema bench camera_lora`. Raises `ConfigError` where there are no photographs."""
     recipe = recipe or Recipe()
     torch.manual_seed(0)
     pixels = _moves(_photos(footage), recipe)
     autoencoder = fit_patch_pca(
-        PatchPCAConfig(components=recipe.components, whitening=0.0), (to_videos(pixels[0]),)
+        PatchPCAConfig(components=recipe.components, whitening=0.5), (to_videos(pixels[0]),)
     )
     clips = _labelled(pixels, autoencoder)
+    seen = clips.latents[clips.where(held_out=False)]
     network = VideoUNet(_network(recipe))
-    _fit(network, network, clips.latents[clips.where(held_out=False)], recipe, recipe.steps)
+    model = _Model(network, _process(seen), autoencoder)
+    _fit(network, model, seen, recipe, _Length(recipe.steps, recipe.rate))
     network.requires_grad_(False)
-    without = _share(network, autoencoder, clips, recipe)
+    without = _share(model, clips, recipe)
     with_lora = dict[str, float]()
     for command in COMMANDS:
         lora = new_lora(network, LoRAConfig())
         attach(network, [(lora, 1.0)])
         chosen = clips.where(held_out=False, label=command)
-        _fit(lora, network, clips.latents[chosen], recipe, recipe.lora_steps)
-        with_lora[command] = _share(network, autoencoder, clips, recipe)[command]
+        _fit(lora, model, clips.latents[chosen], recipe, _Length(recipe.lora_steps, recipe.lora_rate))
+        with_lora[command] = _share(model, clips, recipe)[command]
         detach(network)
     return report("camera_lora", _figures(with_lora, without, clips.right))
 
@@ -202,35 +226,64 @@ def _network(recipe: Recipe) -> VideoUNetConfig:
 
 
 def _shown(first: Float[Tensor, "b c h w"], frames: int) -> VideoConditioning:
+    """The frame beside the noised ones, without its mean colour and at contrast 1."""
+    apart = (first - first.mean((2, 3), keepdim=True)) / _contrast(first)
     return VideoConditioning(
         tokens=first.new_zeros(len(first), 1, _CONTEXT),
         values=first.new_zeros(len(first), 0),
-        channels=first[:, :, None].expand(-1, -1, frames, -1, -1),
+        channels=apart[:, :, None].expand(-1, -1, frames, -1, -1),
     )
 
 
+def _process(latents: Float[Tensor, "n c t h w"]) -> EDMConfig:
+    """Sized by what differs from the first frame; sampling starts at no more noise than training shows."""
+    spread = float(_moved(latents)[:, :, 1:].square().mean().sqrt())
+    middle = math.log(spread) + 1
+    return EDMConfig(
+        prediction="edm",
+        sigma_data=spread,
+        p_mean=middle,
+        p_std=_NOISE_STD,
+        sigma_min=0.05 * spread,
+        sigma_max=math.exp(middle + 2 * _NOISE_STD),
+    )
+
+
+def _moved(latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+    """What differs from the first frame, as a share of that frame's contrast."""
+    first = latents[:, :, 0]
+    return (latents - first[:, :, None]) / _contrast(first)[:, :, None]
+
+
+def _contrast(first: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 1 1"]:
+    """How far the frame's places are from its mean, at least 0.01: what a move changes grows with it."""
+    apart = first - first.mean((2, 3), keepdim=True)
+    return apart.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=0.01)
+
+
 def _fit(
-    trained: nn.Module, network: VideoUNet, latents: Float[Tensor, "n c t h w"], recipe: Recipe, steps: int
+    trained: nn.Module, model: _Model, latents: Float[Tensor, "n c t h w"], recipe: Recipe, length: _Length
 ) -> None:
     """Train the parameters of `trained`, which may be the network or an addition to it."""
     generator = torch.Generator().manual_seed(0)
-    optimizers = Optimizers(MuonConfig(), nn.ModuleDict({"trained": trained}))
-    schedule = ScheduleConfig(warmup_steps=min(20, steps), shape="cosine")
-    frames, area = recipe.frames, latents[0, 0, 0].numel()
-    for step in range(steps):
-        clean = latents[torch.randint(len(latents), (recipe.batch,), generator=generator)]
+    optimizers = Optimizers(MuonConfig(lr=length.rate), nn.ModuleDict({"trained": trained}))
+    schedule = ScheduleConfig(warmup_steps=min(20, length.steps), shape="cosine")
+    process, frames, area = model.process, recipe.frames, latents[0, 0, 0].numel()
+    for step in range(length.steps):
+        chosen = latents[torch.randint(len(latents), (recipe.batch,), generator=generator)]
+        clean = _moved(chosen)
         noise = torch.randn(clean.shape, generator=generator)
-        sigma = torch.stack([edm.draw_sigma(_EDM, area, generator) for _ in clean])
-        noised = edm.add_noise(_EDM, clean, noise, sigma)
-        told = edm.told(_EDM, sigma[:, None].expand(-1, frames))
-        output = network(noised.latents, told, _shown(clean[:, :, 0], frames))
-        edm.losses(_EDM, output, noised)["loss"].mean().backward()  # type: ignore[no-untyped-call]
+        sigma = torch.stack([edm.draw_sigma(process, area, generator) for _ in clean])
+        noised = edm.add_noise(process, clean, noise, sigma)
+        told = edm.told(process, sigma[:, None].expand(-1, frames))
+        output = model.network(noised.latents, told, _shown(chosen[:, :, 0], frames))
+        edm.losses(process, output, noised)["loss"].mean().backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
-        optimizers.step(schedule.factor(step, steps))
+        optimizers.step(schedule.factor(step, length.steps))
 
 
 @torch.no_grad()
-def _share(network: VideoUNet, autoencoder: PatchPCA, clips: _Clips, recipe: Recipe) -> dict[str, float]:
+def _share(model: _Model, clips: _Clips, recipe: Recipe) -> dict[str, float]:
     """For each command, how many of its samples move like it; each goes on from a held-out photograph."""
     held_out = clips.where(held_out=True)
     found = dict[str, float]()
@@ -238,17 +291,22 @@ def _share(network: VideoUNet, autoencoder: PatchPCA, clips: _Clips, recipe: Rec
         generator = torch.Generator().manual_seed(number)
         chosen = torch.randperm(len(held_out), generator=generator)[: recipe.samples]
         first = clips.latents[[held_out[place] for place in chosen.tolist()], :, 0]
-        videos = autoencoder.decode(_sampled(network, first, recipe, generator))
+        videos = model.autoencoder.decode(_sampled(model, first, recipe, generator))
         labels = [_label(to_frames(video)) for video in videos]
         found[command] = labels.count(command) / len(labels)
     return found
 
 
 def _sampled(
-    network: VideoUNet, first: Float[Tensor, "b c h w"], recipe: Recipe, generator: torch.Generator
+    model: _Model,
+    first: Float[Tensor, "b c h w"],
+    recipe: Recipe,
+    generator: torch.Generator,
 ) -> Float[Tensor, "b c t h w"]:
-    shown = _shown(first, recipe.frames)
-    denoise = edm.denoiser(lambda latents, told: network(latents, told, shown), _EDM)
+    shown, process = _shown(first, recipe.frames), model.process
+    denoise = edm.denoiser(lambda latents, told: model.network(latents, told, shown), process)
     batch, channels, height, width = first.shape
     noise = torch.randn(batch, channels, recipe.frames, height, width, generator=generator)
-    return sample_euler(denoise, noise, karras_sigmas(recipe.sampling_steps, _EDM.sigma_min, _EDM.sigma_max))
+    sigmas = karras_sigmas(recipe.sampling_steps, process.sigma_min, process.sigma_max)
+    moved = sample_euler(denoise, noise, sigmas)
+    return first[:, :, None] + _contrast(first)[:, :, None] * moved
