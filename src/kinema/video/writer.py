@@ -22,7 +22,7 @@ _BT709, _LIMITED_RANGE = 1, 1
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
     """How H.264 is written. `gop` is the most frames between key frames, None is the encoder's choice; with
-    `threads` 1 the same frames give the same bytes on every machine.
+    `threads` 1 the same frames give the same bytes each time.
     """
 
     crf: int = 18
@@ -34,6 +34,8 @@ class Encoding:
     def options(self) -> dict[str, object]:
         """As the encoder names them."""
         wanted = {"crf": self.crf, "preset": self.preset, "g": self.gop, "threads": self.threads or None}
+        if self.threads == 1:
+            wanted["x264-params"] = "mbtree=0"  # with it, bytes differ from run to run (docs/decisions/0331)
         return {name: str(value) for name, value in wanted.items() if value is not None}
 
 
