@@ -31,7 +31,7 @@ class Effort:
 
     sources: int | None = None
     photos: int | None = None
-    rounds: int = 4
+    rounds: int = 12
     loops: int = 5
     memory_size: tuple[int, int] = (2160, 3840)
     peers: bool = True

@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
+from statistics import median
 from subprocess import DEVNULL
 from subprocess import run as run_program
 
@@ -54,14 +55,15 @@ def pass_figures(videos: Path, work: Path, loops: int, rounds: int, *, peers: bo
 def _both_clocks(
     tasks: Mapping[str, Callable[[], object]], rounds: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Of each task the median seconds of the clock and the least of the processor, from the same rounds."""
+    """Of each task the median seconds of the clock and of the processor, from the same rounds after the first,
+    which warms up."""
     used: dict[str, list[float]] = {name: [] for name in tasks}
 
     def counted(name: str) -> None:
         used[name].append(processor_seconds(tasks[name]))
 
     seconds = interleaved({name: partial(counted, name) for name in tasks}, rounds)
-    return seconds, {name: min(values) for name, values in used.items()}
+    return seconds, {name: median(values[1:]) for name, values in used.items()}
 
 
 def _tasks(source: Path, work: Path, *, peers: bool) -> dict[str, Callable[[], object]]:
