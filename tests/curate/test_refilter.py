@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,11 +114,8 @@ def test_an_empty_dataset_and_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_clips_take_seconds(tmp_path: Path) -> None:
+def test_a_hundred_thousand_clips(tmp_path: Path) -> None:
+    """`kinema bench filters` has the time that they take."""
     folder = made_dataset(tmp_path / "d", parts=1000, clips=100)
-    began = time.process_time()  # of all threads together, so that a busy machine does not fail it
     assert refilter(folder, HALF).changed == 50_000
-    assert time.process_time() - began < 5
-    began = time.process_time()
     assert refilter(folder, replace(HALF, motion_score=Bounds(drop_lowest=0.25))).changed == 25_000
-    assert time.process_time() - began < 5
