@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from io import BytesIO, RawIOBase
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
@@ -14,6 +15,11 @@ from typing import IO, Any, TypeAlias, cast
 from kinema.errors import KinemaError
 
 _BLOCK_BYTES = 4 << 20  # a ranged read of an object; a decoder's small reads are served from it
+
+
+def embedded_model() -> Path:
+    """The folder of the model that comes with kinema: a small rendered world (docs/model-card.md)."""
+    return Path(str(files("kinema") / "models" / "world"))
 
 
 def is_url(name: str | Path) -> bool:

@@ -6,7 +6,6 @@ import hashlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -201,11 +200,6 @@ def load_model(folder: Path, *, ema: bool = True) -> Model:
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(False)
     return model
-
-
-def embedded_model() -> Path:
-    """The folder of the model that comes with kinema: a small rendered world (docs/model-card.md)."""
-    return Path(str(files("kinema") / "models" / "world"))
 
 
 def pack_model(folder: Path, target: Path, phrases: Mapping[str, str] | None = None) -> Model:

@@ -63,7 +63,6 @@ def test_another_address_has_a_token_that_is_told_once(
 
 def test_what_cannot_be_opened_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases = {
-        (): "nothing to open",
         (str(tmp_path),): "holds no dataset, run, model or arena",
         (str(tmp_path / "gone"),): "is not a folder",
         (str(tmp_path), "--token", "short"): "at least 16 characters",

@@ -10,7 +10,8 @@ from kinema.encoders.offload import offload
 from kinema.errors import ConfigError
 from kinema.generate.loading import ready_model
 from kinema.generate.pipeline import GenerateConfig, request_record
-from kinema.model import embedded_model, load_model
+from kinema.location import embedded_model
+from kinema.model import load_model
 
 
 class Traveller(nn.Module):

@@ -125,3 +125,26 @@ def test_a_video_is_made_by_a_process_of_its_own(studio: Opener, model: Path) ->
     assert job.status.state == "done", job.status
     assert client.get(f"/generate/jobs/{job.id}/video.mp4").headers["content-type"] == "video/mp4"
     assert "All parameters" in client.get("/generate").text
+
+
+def test_the_model_that_comes_with_kinema_is_always_there(
+    studio: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kinema.studio.jobs.Maker.wake", lambda self: None)
+    client = studio()
+    assert "No folder is open" in client.get("/").text
+    page = client.get("/generate").text
+    assert "small world of moving shapes" in page
+    assert "16 frames" in page or "16 made" in page
+    form = {"csrf": form_token(client), "task": "text", "prompt": "a red star moves left"}
+    assert client.post("/generate", data=form).status_code == 200
+    (job,) = client.app.state.studio.jobs.all()
+    assert job.request["prompt"] == "a red star moves left"
+    assert "small world" not in client.get("/runs").text
+    refused = client.post("/generate", data=form | {"model": "elsewhere"})
+    assert refused.status_code == 404
+
+
+def test_a_model_of_ones_own_comes_first(client) -> None:
+    names = [place.name for place in client.app.state.studio.places.models()]
+    assert names == ["run", "kinema's own: a small world of moving shapes"]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from kinema.cli import main
-from kinema.model import embedded_model, load_model, pack_model
+from kinema.location import embedded_model
+from kinema.model import load_model, pack_model
 from kinema.world.draw import WorldConfig
 from kinema.world.exam import ExamConfig, drawn, from_text, share
 

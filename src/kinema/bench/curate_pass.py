@@ -55,8 +55,7 @@ def pass_figures(videos: Path, work: Path, loops: int, rounds: int, *, peers: bo
 def _both_clocks(
     tasks: Mapping[str, Callable[[], object]], rounds: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Of each task the median seconds of the clock and of the processor, from the same rounds after the first,
-    which warms up."""
+    """Of each task the median seconds of the clock and of the processor, from the same rounds."""
     used: dict[str, list[float]] = {name: [] for name in tasks}
 
     def counted(name: str) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 
 from kinema.bench.figures import Figure, report
 from kinema.evaluate.reference_metrics import psnr
-from kinema.model import Model, embedded_model, load_model
+from kinema.location import embedded_model
+from kinema.model import Model, load_model
 from kinema.world.checker import check
 from kinema.world.draw import WorldConfig
 from kinema.world.exam import (

@@ -240,7 +240,7 @@ def _config(
 
 def _run(model: Path | None, config: GenerateConfig, out: Path, *, json: bool) -> int:
     from kinema.generate.pipeline import generate as run
-    from kinema.model import embedded_model
+    from kinema.location import embedded_model
 
     with Bars() as bars:
         summary = run(model or embedded_model(), config, out, bars)
@@ -253,7 +253,7 @@ def _generate_all(
 ) -> int:
     from kinema.generate.batch import generate_all
     from kinema.generate.prompts import read_prompts
-    from kinema.model import embedded_model
+    from kinema.location import embedded_model
 
     if given.image or given.reference or given.mask_strategy:
         raise ConfigError("with --prompts, pictures and references are columns of a .csv file")

@@ -10,7 +10,6 @@ from cyclopts import Parameter
 
 from kinema.cli.commands import Json, app
 from kinema.cli.terminal import show, tell
-from kinema.errors import ConfigError
 
 if TYPE_CHECKING:
     from kinema.studio.serve import Ready
@@ -35,8 +34,6 @@ def studio(
     json: Json = False,
 ) -> int:
     """Look at data and runs, make videos, and let people vote, in the browser; Ctrl-C ends it."""
-    if not folders:
-        raise ConfigError("nothing to open; name a dataset or a run, for example: kinema studio dataset run")
     from kinema.studio.config import StudioConfig
     from kinema.studio.serve import serve
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from kinema.generate.batch import generate_all
 from kinema.generate.pipeline import GenerateConfig
 from kinema.generate.prompts import PromptLine
-from kinema.model import embedded_model
+from kinema.location import embedded_model
 from kinema.progress import Progress
 
 PROMPTS = (

@@ -33,8 +33,6 @@ def generate(request: Request) -> Response:
     """The form, filled as an earlier job was when asked to, the queue and the gallery."""
     studio = studio_of(request)
     studio.places.look_again()
-    if not studio.places.models():
-        return render(request, "no_model.html")
     again = studio.jobs.get(request.query_params.get("again", ""))
     form = {"task": "text"} if again is None else dict(again.form)
     asked = request.query_params.get("model") or str(form.get("model", ""))
@@ -152,10 +150,10 @@ def _job(request: Request, job_id: str) -> Job:
 
 
 def _model(request: Request, model_id: str) -> Place:
-    """The model of a form; the first one that is open when it names none."""
+    """The model of a form; the first one when it names none."""
     models = studio_of(request).places.models()
     found = next((place for place in models if place.id == model_id), None)
-    if found is None and (model_id or not models):
+    if found is None and model_id:
         raise HTTPException(404, "No such model is open.")
     return found or models[0]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from kinema.errors import DatasetError
+from kinema.location import embedded_model
 
 Kind = Literal["dataset", "run", "arena"]
 
@@ -17,7 +18,7 @@ _MARKS: dict[Kind, tuple[str, ...]] = {
     "arena": ("arena.json",),
     "run": ("resolved.toml", "metrics.jsonl", "heartbeat.json", "model.toml"),
 }
-_DEPTH = 2  # an ablation's folder holds folders of runs
+_DEPTH = 3  # an ablation's folder holds arms/NAME/run
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Places:
         return [place for place in self._known.values() if kind in (None, place.kind)]
 
     def models(self) -> list[Place]:
-        """What videos can be made with."""
-        return [place for place in self._known.values() if place.is_model]
+        """What videos can be made with; the one that comes with kinema is always there, last."""
+        return [place for place in self._known.values() if place.is_model] + [_embedded()]
 
     def add(self, folder: Path) -> Place:
         """Open one more folder, made while the studio runs."""
@@ -78,6 +79,10 @@ class Places:
         """The folder of an id, if it is of that kind."""
         place = self._known.get(place_id)
         return place if place is not None and kind in (None, place.kind) else None
+
+
+def _embedded() -> Place:
+    return Place("embedded", "run", embedded_model(), "kinema's own: a small world of moving shapes")
 
 
 def _places_in(folder: Path, depth: int) -> list[tuple[Path, Kind]]:

@@ -51,8 +51,7 @@ class Studio:
     def begin(self) -> None:
         """Go on with what was not finished, and load beforehand what takes long to import."""
         self.maker.wake()
-        if self.places.models():
-            threading.Thread(target=import_module, args=("kinema.studio.requests",), daemon=True).start()
+        threading.Thread(target=import_module, args=("kinema.studio.requests",), daemon=True).start()
 
     def index(self, place: Place) -> ClipIndex:
         """The clip table of a dataset, as it is now."""
