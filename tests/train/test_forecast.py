@@ -21,7 +21,16 @@ CLIP = BucketRule(resolution="32px", frames=4)
 
 
 def measured(rate: float) -> Measured:
-    return Measured(bucket="32px 4f", clips=2, flops=rate, seconds=1.0, peak_mb=100, later_mb=5)
+    return Measured(
+        bucket="32px 4f",
+        clips=2,
+        flops=rate,
+        seconds=1.0,
+        encode_mb=80,
+        step_mb=100,
+        decode_mb=60,
+        later_mb=5,
+    )
 
 
 def test_steps_tokens_and_operations_add_up(squares: Path, small_run: TrainConfig) -> None:
@@ -117,6 +126,9 @@ def test_a_chain_is_planned_stage_by_stage(squares: Path, small_run: TrainConfig
     assert "stage stills" in text
     assert "on 2 processes as fast as this one" in text
     assert "torchrun it" in text
+    assert "encoding 80 MB, a step 100 MB (5 MB more" in text
+    assert "decoding one clip 60 MB" in text
+    assert record["measured"]["peak_mb"] == 100
 
 
 def test_what_was_not_measured_is_said(squares: Path, small_run: TrainConfig) -> None:

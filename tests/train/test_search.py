@@ -27,7 +27,9 @@ def machine(
             clips=clips,
             flops=1.0,
             seconds=seconds(clips),
-            peak_mb=100 + mb_each * clips,
+            encode_mb=None,
+            step_mb=100 + mb_each * clips,
+            decode_mb=50,
             later_mb=5,
         )
 

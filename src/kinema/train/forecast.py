@@ -45,16 +45,33 @@ class BucketCost:
 class Measured:
     """One forward and backward pass of the heaviest bucket in one process: `flops` and `seconds` are its own.
 
-    `peak_mb` is the most memory that the process held, encoders, averages and all; `later_mb` what the
-    optimizer adds with its first update.
+    The most memory that the process held, encoders, averages and all: while the clips were encoded
+    (`encode_mb`; None where latents come from a cache), in the pass itself (`step_mb`), and while one clip
+    was decoded, as for a preview (`decode_mb`). `later_mb` is what the optimizer adds with its first update.
     """
 
     bucket: str
     clips: int
     flops: float
     seconds: float
-    peak_mb: float
+    encode_mb: float | None
+    step_mb: float
+    decode_mb: float
     later_mb: float
+
+    @property
+    def peak_mb(self) -> float:
+        """The most of all three."""
+        return max(self.encode_mb or 0.0, self.step_mb, self.decode_mb)
+
+    @property
+    def memory_text(self) -> str:
+        """The same figures in words."""
+        encoded = "" if self.encode_mb is None else f"encoding {self.encode_mb:.0f} MB, "
+        return (
+            f"memory: {encoded}a step {self.step_mb:.0f} MB ({self.later_mb:.0f} MB more from the first "
+            f"update on), decoding one clip {self.decode_mb:.0f} MB"
+        )
 
     @property
     def rate(self) -> float:

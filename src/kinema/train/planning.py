@@ -16,7 +16,10 @@ def plan_record(found: Sequence[Forecast], measured: Measured | str) -> dict[str
     told: dict[str, Any] = {"not_measured": measured} if isinstance(measured, str) else {}
     if isinstance(measured, Measured):
         seconds = sum(seconds_of(one, measured) for one in found)
-        told = {"measured": asdict(measured) | {"flops_per_s": measured.rate}, "seconds": seconds}
+        told = {
+            "measured": asdict(measured) | {"flops_per_s": measured.rate, "peak_mb": measured.peak_mb},
+            "seconds": seconds,
+        }
     return plan | told
 
 
@@ -39,7 +42,7 @@ def as_text(found: Sequence[Forecast], measured: Measured | str, ranks: int, lin
         closing[0] += f": {in_words(seconds)} {where}"
         closing.append(
             f"measured: {measured.clips} clips of {measured.bucket} in {measured.seconds:.2g} s "
-            f"({measured.rate / 1e9:.3g} GFLOP/s), {measured.peak_mb:.0f} MB at most, and "
-            f"{measured.later_mb:.0f} MB more from the first update on"
+            f"({measured.rate / 1e9:.3g} GFLOP/s), {measured.peak_mb:.0f} MB at most"
         )
+        closing.append(measured.memory_text)
     return "\n\n".join([*parts, "\n".join(closing), f"to train:\n  {line}"])

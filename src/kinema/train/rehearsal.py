@@ -55,21 +55,26 @@ def rehearse(run: Run, stage: Stage, bucket: Bucket, clips: int) -> Measured:
     choose_trained(state.trained, config.trains)
     objective = objective_of(run.model, config)
     synchronise(state.trained, last=True)
-    spent = list[float]()
-    with peak_memory(device) as peak:
-        for _ in range(2):  # the first pass fetches memory and chooses kernels
-            began = time.perf_counter()
+    spent, encode_mb, step_mb = list[float](), list[float](), list[float]()
+    for _ in range(2):  # the first pass fetches memory and chooses kernels
+        began = time.perf_counter()
+        with peak_memory(device) as peak:
             batch = _noise(run, config, bucket, clips).to(device)
             clean = _clean(run, config, batch)
+            encode_mb.append(peak())
+        with peak_memory(device) as peak:
             draws = draw(batch.seeds, tuple(clean.shape[1:]), config).to(device)
             loss = objective(run.model.network, batch, clean, draws)["loss"].mean()
             loss.backward()  # type: ignore[no-untyped-call]
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            spent.append(time.perf_counter() - began)
-            if run.world.any(spent[0] > _ONCE_S):
-                break
-    peak_mb = peak()
+            step_mb.append(peak())
+        spent.append(time.perf_counter() - began)
+        if run.world.any(spent[0] > _ONCE_S):
+            break
+    with peak_memory(device) as peak, torch.no_grad():
+        run.model.autoencoder.decode(clean[:1])
+        decode_mb = peak()
     for parameter in state.trained.parameters():
         parameter.grad = None
     choose_trained(state.trained, "all")
@@ -83,7 +88,9 @@ def rehearse(run: Run, stage: Stage, bucket: Bucket, clips: int) -> Measured:
         clips=clips,
         flops=step_cost(config.network, shape).flops * clips * share,
         seconds=min(spent),
-        peak_mb=peak_mb,
+        encode_mb=None if config.cache.latents else max(encode_mb),
+        step_mb=max(step_mb),
+        decode_mb=decode_mb,
         later_mb=0.0 if state.optimizers.tensors() else weights * optimizer_bytes(config.optim) / 2**20,
     )
 
@@ -107,8 +114,7 @@ def open_run(run: Run, progress: Progress) -> None:
     if run.world.main:
         write_plan(run.folder, run.forecasts, measured)
         progress.line(
-            f"heaviest bucket: {clips} clips of {bucket}, {measured.seconds:.2g} s, {measured.peak_mb:.0f} MB"
-            f" (and {measured.later_mb:.0f} MB with the first update)"
+            f"heaviest bucket: {clips} clips of {bucket}, {measured.seconds:.2g} s, {measured.memory_text}"
         )
 
 
