@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -58,12 +61,16 @@ def export(dataset: Path, out: Path, kind: Format, progress: Progress | None = N
     folder = out / {"folder": ".", "csv": "clips", "webdataset": "staged", "huggingface": "videos"}[kind]
     progress.stage("export", total=len(clips))
     done, failed = list[Exported](), dict[str, str]()
-    for clip in clips:
-        try:
-            done.append(_export_clip(dataset, clip, folder))
-        except DecodeError as error:
-            failed[clip.clip_id] = str(error)
-        progress.advance(1)
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        for clip, exported in zip(clips, pool.map(partial(_attempt, dataset, folder), clips), strict=True):
+            if isinstance(exported, Exported):
+                done.append(exported)
+            else:
+                failed[clip.clip_id] = exported
+            progress.advance(1)
+    finally:
+        pool.shutdown(cancel_futures=True)
     match kind:
         case "folder":
             _finish_folder(out, done)
@@ -90,6 +97,14 @@ def _claim(out: Path, settings: dict[str, str]) -> None:
     if file.is_file() and file.read_text(encoding="utf-8") != json.dumps(settings):
         raise OutputError(f"{out} holds another export (see {file.name}); choose another folder")
     write_text(file, json.dumps(settings))
+
+
+def _attempt(dataset: Path, folder: Path, clip: Clip) -> Exported | str:
+    """The clip's file, or why there is none."""
+    try:
+        return _export_clip(dataset, clip, folder)
+    except DecodeError as error:
+        return str(error)
 
 
 def _export_clip(dataset: Path, clip: Clip, folder: Path) -> Exported:
