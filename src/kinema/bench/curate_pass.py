@@ -62,7 +62,7 @@ def _both_clocks(
         used[name].append(processor_seconds(tasks[name]))
 
     seconds = interleaved({name: partial(counted, name) for name in tasks}, rounds)
-    return seconds, {name: median(values[1:]) for name, values in used.items()}
+    return seconds, {name: median(values[1:]) for name, values in used.items()}  # the first warms up
 
 
 def _tasks(source: Path, work: Path, *, peers: bool) -> dict[str, Callable[[], object]]:

@@ -72,11 +72,11 @@ def rehearse(run: Run, stage: Stage, bucket: Bucket, clips: int) -> Measured:
         spent.append(time.perf_counter() - began)
         if run.world.any(spent[0] > _ONCE_S):
             break
+    for parameter in state.trained.parameters():
+        parameter.grad = None
     with peak_memory(device) as peak, torch.no_grad():
         run.model.autoencoder.decode(clean[:1])
         decode_mb = peak()
-    for parameter in state.trained.parameters():
-        parameter.grad = None
     choose_trained(state.trained, "all")
     across = max(1, run.world.size // run.config.parallel.replicate)
     weights = sum(p.numel() for p in state.trained.parameters()) / across
