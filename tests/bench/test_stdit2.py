@@ -33,7 +33,7 @@ def test_operations_are_those_of_the_products() -> None:
 def test_every_figure_is_measured() -> None:
     summary = run(rounds=1, setting=SMALL)
     names = [figure["name"] for figure in summary["figures"]]
-    assert len(names) == len(set(names)) == 11
+    assert len(names) == len(set(names)) == 12
     graphs = next(f for f in summary["figures"] if f["unit"] == "graphs")
     assert graphs["value"] == 2
     assert all(figure["value"] > 0 for figure in summary["figures"])

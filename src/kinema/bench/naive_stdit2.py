@@ -1,7 +1,8 @@
 """ST-DiT-2 written down straightforwardly, on the weights of `STDiT2`: the peer of the careful form.
 
-As the published implementation does, it materialises the scores of self-attention, modulates everything twice
-when frames are given, and projects the text anew in every forward pass.
+As the published implementation does, it multiplies with PyTorch's own layers (`plain_layers`), materialises
+the scores of self-attention, modulates everything twice when frames are given, and projects the text anew in
+every forward pass.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from kinema.nn import Conditioning, STDiT2
 from kinema.nn.attention import Angles, SelfAttention
 from kinema.nn.layers import rotate
+from kinema.nn.products import Linear
 from kinema.nn.stdit2 import Block, Modulations
 
 
@@ -35,6 +37,14 @@ class Steering:
         if self.denoise_mask is None:
             return noised
         return torch.where(self.denoise_mask, noised, apply(self.given))
+
+
+def plain_layers(network: STDiT2) -> STDiT2:
+    """The network itself, its linear layers now PyTorch's own."""
+    for part in network.modules():
+        if type(part) is Linear:
+            part.__class__ = nn.Linear  # type: ignore[assignment]
+    return network
 
 
 def naive_forward(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,8 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from kinema.bench.figures import Figure, interleaved, report
-from kinema.bench.naive_stdit2 import naive_forward
+from kinema.bench.naive_stdit2 import naive_forward, plain_layers
+from kinema.bench.resident import peak_bytes
 from kinema.nn import Conditioning, STDiT2, STDiT2Config, build_network, cat_conditioning
+from kinema.nn.products import mm
 
 THREADS = 2
 Task = Callable[[], object]
@@ -108,16 +109,16 @@ def run(rounds: int = 5, setting: Setting | None = None) -> dict[str, Any]:
 def training_figures(setting: Setting, rounds: int) -> Iterator[Figure]:
     """Steps with and without given frames, in float32 and bf16."""
     network, inputs, mask = setting.network(), setting.inputs(), setting.mask()
-    products, operations = product_task(setting, torch.float32)
-    tasks: dict[str, Task] = {"matmul": products}
-    forms: dict[str, Callable[..., Tensor]] = {
-        "kinema": network,
-        "naive": lambda *given: naive_forward(network, *given),
+    plain = plain_layers(setting.network())
+    tasks, operations = product_tasks(setting)
+    forms: dict[str, tuple[nn.Module, Callable[..., Tensor]]] = {
+        "kinema": (network, network),
+        "naive": (plain, partial(naive_forward, plain)),
     }
-    for name, form in forms.items():
-        tasks[name] = step_task(form, network, inputs, None)
-        tasks[f"{name}, mask"] = step_task(form, network, inputs, mask)
-        tasks[f"{name}, bf16"] = step_task(form, network, inputs, None, bf16=True)
+    for name, (trained, form) in forms.items():
+        tasks[name] = step_task(form, trained, inputs, None)
+        tasks[f"{name}, mask"] = step_task(form, trained, inputs, mask)
+        tasks[f"{name}, bf16"] = step_task(form, trained, inputs, None, bf16=True)
     if (latte := latte_task(setting)) is not None:
         tasks["latte"] = latte
     seconds = interleaved(tasks, rounds)
@@ -128,10 +129,17 @@ def training_figures(setting: Setting, rounds: int) -> Iterator[Figure]:
             name=f"training arithmetic, fp32, {name}",
             value=needed / seconds[f"kinema{added}"],
             unit="GFLOP/s",
-            peer="this machine's matmul rate at the same shapes",
+            peer="PyTorch's matmul rate at the same shapes",
             peer_value=rate,
             target=0.88,
         )
+    yield Figure(
+        name="matmul rate of kinema.nn.products at the same shapes",
+        value=operations / seconds["products"] / 1e9,
+        unit="GFLOP/s",
+        peer="PyTorch's",
+        peer_value=rate,
+    )
     for name, added, target in (
         ("fp32, no mask", "", 1.15),
         ("fp32, first frame given", ", mask", 1.3),
@@ -173,21 +181,25 @@ def step_task(
     return step
 
 
-def product_task(setting: Setting, dtype: torch.dtype) -> tuple[Task, float]:
-    """The products of one block alone, forward and for both gradients, and their operations."""
+def product_tasks(setting: Setting) -> tuple[dict[str, Task], float]:
+    """The products of one block alone in float32, forward and for both gradients, and their operations.
+
+    By PyTorch's own product, and by the one that the network's layers take.
+    """
     generator = torch.Generator().manual_seed(0)
     cases = [
-        tuple(torch.randn(*shape, generator=generator).to(dtype) for shape in ((m, k), (n, k), (m, n)))
+        tuple(torch.randn(*shape, generator=generator) for shape in ((m, k), (n, k), (m, n)))
         for m, k, n in setting.products()
     ]
 
-    def multiply() -> None:
+    def multiply(product: Callable[[Tensor, Tensor], Tensor]) -> None:
         for values, weight, grad in cases:
-            torch.mm(values, weight.T)
-            torch.mm(grad, weight)
-            torch.mm(grad.T, values)
+            product(values, weight.T)
+            product(grad, weight)
+            product(grad.T, values)
 
-    return multiply, 3 * sum(2.0 * m * k * n for m, k, n in setting.products())
+    tasks: dict[str, Task] = {"matmul": partial(multiply, torch.mm), "products": partial(multiply, mm)}
+    return tasks, 3 * sum(2.0 * m * k * n for m, k, n in setting.products())
 
 
 def latte_task(setting: Setting) -> Task | None:
@@ -226,7 +238,7 @@ def latte_task(setting: Setting) -> Task | None:
 
 def sampling_figures(setting: Setting, rounds: int) -> Iterator[Figure]:
     """One guided step: both halves in one pass, the text embedded beforehand or anew."""
-    network = setting.network().eval()
+    network, plain = setting.network().eval(), plain_layers(setting.network().eval())
     latents, timestep, conditioning = setting.inputs()
     null = conditioning.with_caption(network.null_tokens(setting.words))
     pair = cat_conditioning([conditioning, null])
@@ -238,7 +250,7 @@ def sampling_figures(setting: Setting, rounds: int) -> Iterator[Figure]:
             text = network.text_keys_values(pair.tokens)
         forms: dict[str, Task] = {
             "kinema": partial(network, *doubled, pair, mask, text=text),
-            "naive": partial(naive_forward, network, *doubled, pair, mask),
+            "naive": partial(naive_forward, plain, *doubled, pair, mask),
         }
         tasks = {form: partial(_without_gradients, task, computing) for form, task in forms.items()}
         seconds = interleaved(tasks, rounds)
@@ -308,7 +320,7 @@ def measure_peak(kind: str, setting: Setting | None = None) -> float:
         step = step_task(network, network, setting.inputs(), None)
         for _ in range(2):
             step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return peak_bytes() / 1e9
 
 
 @contextmanager

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from kinema.bench.figures import Figure, interleaved, report
+from kinema.bench.resident import peak_bytes
 from kinema.diffusion.edm import EDMConfig, denoiser
 from kinema.diffusion.karras import guide_frames, karras_sigmas, linear_guidance
 from kinema.diffusion.protocols import Denoised
@@ -128,16 +127,7 @@ def measure_peak(kind: Kind, setting: Setting) -> float:
         step = training_step(build(kind, setting), Inputs(setting), bfloat16=False)
         for _ in range(3):
             step()
-    return _peak_mb()
-
-
-def _peak_mb() -> float:
-    """This program's peak. Linux' ru_maxrss would be at least that of the process that started it."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = status.read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_bytes() / 1e6
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from kinema.encoders.protocols import EncodedText
 from kinema.encoders.wording import reword, words
+from kinema.nn.products import Linear
 
 PAD, UNKNOWN, START = 0, 1, 2
 _RESERVED = 3
@@ -230,8 +231,8 @@ class _Layer(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.fc1, self.fc2 = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.qkv, self.proj = Linear(width, 3 * width), Linear(width, width)
+        self.fc1, self.fc2 = Linear(width, 2 * width), Linear(2 * width, width)
 
     def forward(self, tokens: Float[Tensor, "b l d"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
         q, k, v = rearrange(self.qkv(self.norm1(tokens)), "b l (s h d) -> s b h l d", s=3, h=self.heads)

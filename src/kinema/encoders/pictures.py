@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kinema.encoders.pretrained import Pretrained, check_width, from_source, library
+from kinema.nn.products import Linear
 
 _CLIP_SIDE = 224
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -80,8 +81,8 @@ class PictureEncoder(nn.Module):
     def __init__(self, config: PictureConfig) -> None:
         super().__init__()
         self.config = config
-        self.colours = nn.Linear(3 * config.side**2, config.width)
-        self.out = nn.Linear(config.width, config.width)
+        self.colours = Linear(3 * config.side**2, config.width)
+        self.out = Linear(config.width, config.width)
 
     @property
     def width(self) -> int:

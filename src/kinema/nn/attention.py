@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kinema.nn import fused
 from kinema.nn.layers import RMSNorm, turn_pairs
+from kinema.nn.products import Linear
 
 Angles = fused.Angles
 KeysValues = tuple[Tensor, Tensor]
@@ -49,10 +50,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.rope_first = rope_first
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = Linear(width, 3 * width)
         self.q_norm = RMSNorm(width // heads) if qk_norm else nn.Identity()
         self.k_norm = RMSNorm(width // heads) if qk_norm else nn.Identity()
-        self.proj = nn.Linear(width, width)
+        self.proj = Linear(width, width)
 
     def forward(
         self, tokens: Float[Tensor, "b t s d"], angles: Angles | None, places: Angles | None = None
@@ -122,9 +123,9 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.q_linear = nn.Linear(width, width)
-        self.kv_linear = nn.Linear(width, 2 * width)
-        self.proj = nn.Linear(width, width)
+        self.q_linear = Linear(width, width)
+        self.kv_linear = Linear(width, 2 * width)
+        self.proj = Linear(width, width)
 
     def keys_values(self, words: Float[Tensor, "b l d"]) -> KeysValues:
         """What the words contribute: it depends on nothing else, so a sampler needs it once per prompt."""

@@ -11,6 +11,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kinema.nn.products import Linear
+
 NEAR_TIE = 1.5e-9
 
 
@@ -35,7 +37,7 @@ class ScalarEmbedder(nn.Module):
     def __init__(self, hidden: int, sinusoid_width: int = 256) -> None:
         super().__init__()
         self.sinusoid_width = sinusoid_width
-        self.mlp = nn.Sequential(nn.Linear(sinusoid_width, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+        self.mlp = nn.Sequential(Linear(sinusoid_width, hidden), nn.SiLU(), Linear(hidden, hidden))
 
     def forward(self, values: Float[Tensor, " b"]) -> Float[Tensor, "b d"]:
         first = self.mlp[0]
@@ -71,8 +73,8 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, hidden: int, out: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, out)
+        self.fc1 = Linear(width, hidden)
+        self.fc2 = Linear(hidden, out)
 
     def forward(self, tokens: Float[Tensor, "*n d"]) -> Float[Tensor, "*n out"]:
         hidden = F.gelu(self.fc1(tokens), approximate="tanh")

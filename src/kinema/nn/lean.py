@@ -14,6 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kinema.nn.products import Linear, add_mm, linear, mm
+
 
 def group_norm_silu(features: Tensor, norm: nn.GroupNorm, frames: int = 1) -> Tensor:
     """SiLU(norm(features)); with `frames`, the statistics are of all frames of a clip.
@@ -43,7 +45,7 @@ def temporal_conv(features: Tensor, weight: Tensor, bias: Tensor, frames: int) -
 
 
 class _TemporalConv(torch.autograd.Function):
-    """Three matrix products on shifted frames, accumulated in place."""
+    """Three matrix products on shifted frames."""
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
@@ -51,10 +53,10 @@ class _TemporalConv(torch.autograd.Function):
         out = torch.empty(*tokens.shape[:3], taps.shape[2], dtype=tokens.dtype, device=tokens.device)
         with torch.autocast(tokens.device.type, enabled=False):
             for clip, result in zip(tokens, out, strict=True):
-                torch.addmm(bias, clip.flatten(0, 1), taps[1], out=result.flatten(0, 1))
+                result.copy_(linear(clip, taps[1].T, bias))
                 if len(clip) > 1:
-                    result[1:].flatten(0, 1).addmm_(clip[:-1].flatten(0, 1), taps[0])
-                    result[:-1].flatten(0, 1).addmm_(clip[1:].flatten(0, 1), taps[2])
+                    add_mm(result[1:].flatten(0, 1), clip[:-1].flatten(0, 1), taps[0])
+                    add_mm(result[:-1].flatten(0, 1), clip[1:].flatten(0, 1), taps[2])
         return out
 
     @staticmethod
@@ -63,28 +65,28 @@ class _TemporalConv(torch.autograd.Function):
         grad = grad.contiguous()
         grad_tokens, grad_taps = torch.empty_like(tokens), torch.zeros_like(taps)
         for clip, outer, inner in zip(tokens, grad, grad_tokens, strict=True):
-            torch.mm(outer.flatten(0, 1), taps[1].T, out=inner.flatten(0, 1))
-            grad_taps[1].addmm_(clip.flatten(0, 1).T, outer.flatten(0, 1))
+            inner.copy_(linear(outer, taps[1]))
+            add_mm(grad_taps[1], clip.flatten(0, 1).T, outer.flatten(0, 1))
             if len(clip) > 1:
-                inner[:-1].flatten(0, 1).addmm_(outer[1:].flatten(0, 1), taps[0].T)
-                inner[1:].flatten(0, 1).addmm_(outer[:-1].flatten(0, 1), taps[2].T)
-                grad_taps[0].addmm_(clip[:-1].flatten(0, 1).T, outer[1:].flatten(0, 1))
-                grad_taps[2].addmm_(clip[1:].flatten(0, 1).T, outer[:-1].flatten(0, 1))
+                add_mm(inner[:-1].flatten(0, 1), outer[1:].flatten(0, 1), taps[0].T)
+                add_mm(inner[1:].flatten(0, 1), outer[:-1].flatten(0, 1), taps[2].T)
+                add_mm(grad_taps[0], clip[:-1].flatten(0, 1).T, outer[1:].flatten(0, 1))
+                add_mm(grad_taps[2], clip[1:].flatten(0, 1).T, outer[:-1].flatten(0, 1))
         return grad_tokens, grad_taps, grad.sum(dim=(0, 1, 2))
 
 
 def layer_norm_linear(tokens: Tensor, norm: nn.LayerNorm, linears: Sequence[nn.Module]) -> list[Tensor]:
     """Several projections of the normalised tokens; plain ones are one product."""
     normed = norm(tokens)
-    if all(type(linear) is nn.Linear and linear.bias is None for linear in linears):
-        weight = torch.cat([linear.weight for linear in linears if isinstance(linear.weight, Tensor)])
-        return list(functional.linear(normed, weight).chunk(len(linears), dim=-1))
-    return [linear(normed) for linear in linears]
+    if all(type(part) is Linear and part.bias is None for part in linears):
+        weight = torch.cat([part.weight for part in linears if isinstance(part.weight, Tensor)])
+        return list(linear(normed, weight).chunk(len(linears), dim=-1))
+    return [part(normed) for part in linears]
 
 
 def geglu_residual(tokens: Tensor, norm: nn.LayerNorm, proj: nn.Module, out: nn.Module) -> Tensor:
     """tokens + out(value * GELU(gate)), value and gate being proj(norm(tokens))."""
-    plain = type(proj) is nn.Linear and type(out) is nn.Linear
+    plain = type(proj) is Linear and type(out) is Linear
     if not plain or torch.compiler.is_compiling():
         value, gate = proj(norm(tokens)).chunk(2, dim=-1)
         result: Tensor = tokens + out(value * functional.gelu(gate))
@@ -110,9 +112,9 @@ class _GegluResidual(torch.autograd.Function):
         with torch.autocast(tokens.device.type, enabled=False):
             normed = torch.native_layer_norm(tokens, norm_weight.shape, norm_weight, norm_bias, eps)[0]
             normed = normed.to(proj.dtype)
-            value = torch.addmm(proj_bias[:half], normed, proj[:half].T)
-            gate = torch.addmm(proj_bias[half:], normed, proj[half:].T)
-            result = torch.addmm(out_bias, functional.gelu(gate).mul_(value), out.T).to(tokens.dtype)
+            value = linear(normed, proj[:half], proj_bias[:half])
+            gate = linear(normed, proj[half:], proj_bias[half:])
+            result = linear(functional.gelu(gate).mul_(value), out, out_bias).to(tokens.dtype)
         ctx.save_for_backward(tokens, norm_weight, norm_bias, proj, out, value, gate)
         return result.add_(tokens)
 
@@ -123,14 +125,12 @@ class _GegluResidual(torch.autograd.Function):
         normed, mean, rstd = torch.native_layer_norm(tokens, shape, norm_weight, norm_bias, ctx.eps)
         normed, outer = normed.to(proj.dtype), grad.to(proj.dtype)
         active = functional.gelu(gate)
-        grad_out = outer.T @ (active * value)
-        inner = outer @ out
+        grad_out = mm(outer.T, active * value)
+        inner = mm(outer, out)
         grad_value = active.mul_(inner)
         grad_gate = torch.ops.aten.gelu_backward(inner.mul_(value), gate)
-        grad_proj = torch.empty_like(proj)
-        torch.mm(grad_value.T, normed, out=grad_proj[:half])
-        torch.mm(grad_gate.T, normed, out=grad_proj[half:])
-        grad_normed = (grad_value @ proj[:half]).addmm_(grad_gate, proj[half:]).to(tokens.dtype)
+        grad_proj = torch.cat([mm(grad_value.T, normed), mm(grad_gate.T, normed)])
+        grad_normed = mm(grad_value, proj[:half]).add_(mm(grad_gate, proj[half:])).to(tokens.dtype)
         grad_tokens, grad_weight, grad_bias = torch.ops.aten.native_layer_norm_backward(
             grad_normed, tokens, shape, mean, rstd, norm_weight, norm_bias, [True, True, True]
         )

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kinema.nn.products import Linear
+
 Target = Literal["temporal-attention", "attention", "linear"]
 
 _ATTENTION = r"to_q|to_k|to_v|to_out\.0|qkv|proj|q_linear|kv_linear"
@@ -74,8 +76,8 @@ class LowRank(nn.Module):
 
     def __init__(self, shape: Addition) -> None:
         super().__init__()
-        self.lora_A = nn.Linear(shape.inputs, shape.rank, bias=False)
-        self.lora_B = nn.Linear(shape.rank, shape.outputs, bias=False)
+        self.lora_A = Linear(shape.inputs, shape.rank, bias=False)
+        self.lora_B = Linear(shape.rank, shape.outputs, bias=False)
         nn.init.zeros_(self.lora_B.weight)
 
 
@@ -130,10 +132,11 @@ def chosen_layers(network: nn.Module, config: LoRAConfig) -> dict[str, nn.Linear
     return found
 
 
-class AdaptedLinear(nn.Linear):
+class AdaptedLinear(Linear):
     """A linear layer with additions; its own keys and parameters are those of a plain one."""
 
     parts: list[tuple[LowRank, float]]
+    plain: type[nn.Linear]
 
     def forward(self, input: Tensor) -> Tensor:
         output = super().forward(input)
@@ -156,8 +159,9 @@ def attach(network: nn.Module, loras: Sequence[tuple[LoRA, float]]) -> None:
             layer = network.get_submodule(name)
             if not isinstance(layer, AdaptedLinear):
                 # In place, so that whoever holds the layer holds the adapted one.
-                layer.__class__ = AdaptedLinear
+                object.__setattr__(layer, "plain", type(layer))
                 object.__setattr__(layer, "parts", [])
+                layer.__class__ = AdaptedLinear
             assert isinstance(layer, AdaptedLinear)
             layer.parts.append((lora.layer(name), weight * shape.scale))
 
@@ -166,8 +170,8 @@ def detach(network: nn.Module) -> None:
     """The network as it was before `attach`."""
     for layer in network.modules():
         if isinstance(layer, AdaptedLinear):
-            del layer.__dict__["parts"]
-            layer.__class__ = nn.Linear  # type: ignore[assignment]
+            layer.__class__ = layer.plain  # type: ignore[assignment]
+            del layer.__dict__["parts"], layer.__dict__["plain"]
 
 
 @torch.no_grad()

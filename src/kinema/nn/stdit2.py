@@ -28,6 +28,7 @@ from kinema.nn.layers import (
     place_angles,
     position_embedding,
 )
+from kinema.nn.products import Linear
 from kinema.nn.sequence import SequenceGroup
 from kinema.nn.stdit2_config import STDiT2Config
 from kinema.nn.steering import add_gated, modulate
@@ -135,7 +136,7 @@ class FinalLayer(nn.Module):
         super().__init__()
         pt, ph, pw = config.patch_size
         self.scale_shift_table = nn.Parameter(torch.randn(2, config.hidden) / config.hidden**0.5)
-        self.linear = nn.Linear(config.hidden, pt * ph * pw * config.out_channels)
+        self.linear = Linear(config.hidden, pt * ph * pw * config.out_channels)
 
     def forward(self, tokens: Float[Tensor, "b t s d"], modulations: Modulations) -> Float[Tensor, "b t s p"]:
         out = self._modulate(tokens, modulations.final)
@@ -165,8 +166,8 @@ class STDiT2(nn.Module):
         width = config.hidden
         self.x_embedder = PatchEmbed(config.in_channels, width, config.patch_size)
         self.t_embedder = ScalarEmbedder(width)
-        self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
-        self.t_block_temp = nn.Sequential(nn.SiLU(), nn.Linear(width, 3 * width))
+        self.t_block = nn.Sequential(nn.SiLU(), Linear(width, 6 * width))
+        self.t_block_temp = nn.Sequential(nn.SiLU(), Linear(width, 3 * width))
         self.y_embedder = CaptionEmbedder(config)
         self.rope = RotaryEmbedding(width // config.heads)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
@@ -176,7 +177,7 @@ class STDiT2(nn.Module):
         self.fl_embedder = ScalarEmbedder(width)
         self.fps_embedder = ScalarEmbedder(width)
         if config.modulate_by_caption:
-            self.caption_pool = nn.Linear(width, width)
+            self.caption_pool = Linear(width, width)
         initialise(self)
         if config.frame_times:
             self.frame_embedder = FrameTimes(width)

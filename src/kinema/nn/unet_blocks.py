@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from kinema.nn.lean import geglu_residual, group_norm_silu, layer_norm_linear, temporal_conv
 from kinema.nn.lora import learning
+from kinema.nn.products import Linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +76,8 @@ class EmbeddingMLP(nn.Module):
 
     def __init__(self, width: int, hidden: int, out: int) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(width, hidden)
-        self.linear_2 = nn.Linear(hidden, out)
+        self.linear_1 = Linear(width, hidden)
+        self.linear_2 = Linear(hidden, out)
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Of any leading shape."""
@@ -106,7 +107,7 @@ class SpatialResBlock(nn.Module):
         super().__init__()
         self.norm1 = nn.GroupNorm(32, channels, eps=eps)
         self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
-        self.time_emb_proj = nn.Linear(embedding, out_channels)
+        self.time_emb_proj = Linear(embedding, out_channels)
         self.norm2 = nn.GroupNorm(32, out_channels, eps=eps)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(channels, out_channels, 1) if channels != out_channels else None
@@ -127,7 +128,7 @@ class TemporalResBlock(nn.Module):
         super().__init__()
         self.norm1 = nn.GroupNorm(32, channels, eps=eps)
         self.conv1 = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
-        self.time_emb_proj = nn.Linear(embedding, channels)
+        self.time_emb_proj = Linear(embedding, channels)
         self.norm2 = nn.GroupNorm(32, channels, eps=eps)
         self.conv2 = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
 
@@ -177,8 +178,8 @@ class FeedForward(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         gate = nn.Module()
-        gate.proj = nn.Linear(width, 8 * width)
-        self.net = nn.ModuleList([gate, nn.Identity(), nn.Linear(4 * width, width)])
+        gate.proj = Linear(width, 8 * width)
+        self.net = nn.ModuleList([gate, nn.Identity(), Linear(4 * width, width)])
 
     def residual(self, tokens: Float[Tensor, "*n d"], norm: nn.LayerNorm) -> Float[Tensor, "*n d"]:
         """tokens + feed-forward(norm(tokens))."""
@@ -193,10 +194,10 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, context: int | None = None) -> None:
         super().__init__()
         self.heads = heads
-        self.to_q = nn.Linear(width, width, bias=False)
-        self.to_k = nn.Linear(context or width, width, bias=False)
-        self.to_v = nn.Linear(context or width, width, bias=False)
-        self.to_out = nn.ModuleList([nn.Linear(width, width), nn.Identity()])
+        self.to_q = Linear(width, width, bias=False)
+        self.to_k = Linear(context or width, width, bias=False)
+        self.to_v = Linear(context or width, width, bias=False)
+        self.to_out = nn.ModuleList([Linear(width, width), nn.Identity()])
 
     def within(
         self, tokens: Float[Tensor, "b t s d"], norm: nn.LayerNorm, over_time: bool
@@ -301,14 +302,14 @@ class SpatioTemporalTransformer(nn.Module):
         super().__init__()
         self.checkpointing = False
         self.norm = nn.GroupNorm(32, width, eps=1e-6)
-        self.proj_in = nn.Linear(width, width)
+        self.proj_in = Linear(width, width)
         self.transformer_blocks = nn.ModuleList(SpatialBlock(width, heads, context) for _ in range(depth))
         self.temporal_transformer_blocks = nn.ModuleList(
             TemporalBlock(width, heads, context) for _ in range(depth)
         )
         self.time_pos_embed = EmbeddingMLP(width, 4 * width, width)
         self.time_mixer = TimeMixer()
-        self.proj_out = nn.Linear(width, width)
+        self.proj_out = Linear(width, width)
 
     def forward(
         self, features: Float[Tensor, "bt c h w"], context: FrameContext

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
+from kinema.nn.products import mm
 from kinema.train.parallel import local
 
 
@@ -61,8 +62,8 @@ def orthogonal(matrix: Float[Tensor, "m n"], group: dict[str, Any]) -> Float[Ten
     found = (matrix.T if tall else matrix).to(dtype)
     found = found / found.norm().clamp(min=group["eps"])
     for _ in range(group["ns_steps"]):
-        gram = found @ found.T
-        found = torch.addmm(found, torch.addmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
+        gram = mm(found, found.T)
+        found = mm(gram.mul(b).add_(mm(gram, gram), alpha=c), found).add_(found, alpha=a)
     return found.T if tall else found
 
 
