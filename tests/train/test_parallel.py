@@ -25,16 +25,13 @@ class Asked(NamedTuple):
 
     out: Path
     resume: bool = False
+    blocks: bool = False
     sets: tuple[str, ...] = ()
 
 
 def together(processes: int, recipe: Path, dataset: Path, *runs: Asked) -> None:
     """Train in so many processes."""
-    words = [
-        word
-        for run in runs
-        for word in (str(run.out), "resume" if run.resume else "anew", "|".join(run.sets))
-    ]
+    words = [word for run in runs for word in (str(run.out), _how(run), "|".join(run.sets))]
     script = str(Path(__file__).with_name("together.py"))
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"]
     done = subprocess.run(
@@ -45,6 +42,10 @@ def together(processes: int, recipe: Path, dataset: Path, *runs: Asked) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
+
+
+def _how(run: Asked) -> str:
+    return "resume" if run.resume else "blocks" if run.blocks else "anew"
 
 
 def alone(recipe: Path, dataset: Path, run: Asked) -> None:
@@ -80,9 +81,9 @@ def assert_equal(first: Path, second: Path) -> None:
 
 
 def test_two_processes_are_one(squares: Path, recipe: Path, tmp_path: Path) -> None:
-    """With AdamW and Muon, in parts, with previews, and when they stop and go on."""
+    """With AdamW and Muon, in parts, block by block, with previews, and when they stop and go on."""
     adamw = ("optim.kind='adamw'", "optim.lr=0.001")
-    names = ["muon", "adamw", "halves", "parts", "shared", "watched"]
+    names = ["muon", "adamw", "halves", "parts", "shared", "watched", "blocks"]
     out = {name: tmp_path / name for name in names}
     together(
         2,
@@ -95,6 +96,7 @@ def test_two_processes_are_one(squares: Path, recipe: Path, tmp_path: Path) -> N
         Asked(out["parts"], sets=("parallel.accumulate=2",)),
         Asked(out["shared"], sets=("parallel.sequence=2",)),
         Asked(out["watched"], sets=("preview.every=4",)),
+        Asked(out["blocks"], blocks=True),
     )
     assert_equal(out["muon"], out["halves"])
     assert_equal(out["muon"], out["watched"])
@@ -106,6 +108,7 @@ def test_two_processes_are_one(squares: Path, recipe: Path, tmp_path: Path) -> N
     assert_close(adam.out, out["adamw"])
     assert_close(one.out, out["parts"])
     assert_close(one.out, out["shared"])
+    assert_close(one.out, out["blocks"])
 
 
 def test_two_processes_share_the_training_of_a_lora(squares: Path, recipe: Path, tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from kinema.train.parallel import local
 class Muon(torch.optim.Muon):
     """`torch.optim.Muon`, for matrices sharded by rows as well, and in float32 on a CPU.
 
-    The update of a matrix is made from all of it. Of every P sharded matrices, each of the P ranks that
-    hold their shards collects one, orthogonalises it, and hands its rows back: two exchanges, and no rank
-    does the work of another. PyTorch's own iteration is always bfloat16, which a CPU gains nothing from and
-    which makes two runs with the same gradients up to rounding drift apart.
+    The update of a matrix is made from all of it. Each of the ranks that hold the shards collects its part of
+    the matrices, orthogonalises them, and hands their rows back: two exchanges a step, as much memory as the
+    shards take, and no rank does the work of another. PyTorch's own iteration is always bfloat16, which a
+    CPU gains nothing from and which makes two runs with the same gradients up to rounding drift apart.
     """
 
     @torch.no_grad()
@@ -31,12 +31,13 @@ class Muon(torch.optim.Muon):
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             updates = [self._momentum(parameter, group) for parameter in parameters]
-            sharded = [place for place, parameter in enumerate(parameters) if isinstance(parameter, DTensor)]
+            sharded = {p: m for p, m in enumerate(parameters) if isinstance(m, DTensor)}
             for place in set(range(len(parameters))) - set(sharded):
                 updates[place] = orthogonal(updates[place], group)
-            # Matrices of one size take equally long: nobody waits.
-            sharded.sort(key=lambda place: -parameters[place].numel())
-            _take_turns([parameters[place] for place in sharded], updates, sharded, group)
+            if sharded:
+                rows = _orthogonal_rows(list(sharded.values()), [updates[place] for place in sharded], group)
+                for place, update in zip(sharded, rows, strict=True):
+                    updates[place] = update
             for parameter, update in zip(parameters, updates, strict=True):
                 rows, columns = parameter.shape
                 rate = group["lr"] * max(1.0, rows / columns) ** 0.5
@@ -67,35 +68,49 @@ def orthogonal(matrix: Float[Tensor, "m n"], group: dict[str, Any]) -> Float[Ten
     return found.T if tall else found
 
 
-def _take_turns(
-    parameters: list[DTensor], updates: list[Tensor], places: list[int], group: dict[str, Any]
-) -> None:
-    """Replace the updates at `places`, rows of sharded matrices, by the rows of their orthogonal forms."""
-    if not parameters:
-        return
+def _orthogonal_rows(
+    parameters: list[DTensor], rows: list[Tensor], group: dict[str, Any]
+) -> list[Float[Tensor, "r n"]]:
+    """Of sharded matrices, given the rows that this rank holds: the same rows of their orthogonal forms."""
     mesh = parameters[0].device_mesh
     assert all(parameter.placements[-1] == Shard(0) for parameter in parameters)
     ranks, rank, shards = mesh.size(-1), mesh.get_local_rank(-1), mesh.get_group(mesh.ndim - 1)
-    for begin in range(0, len(parameters), ranks):
-        turn = places[begin : begin + ranks]
-        sent = torch.cat([updates[place].flatten() for place in turn])
-        mine = [updates[place].numel() for place in turn] + [0] * (ranks - len(turn))
-        owned = parameters[begin + rank] if rank < len(turn) else None
-        theirs = _shares(owned, ranks)
-        received = sent.new_empty(sum(theirs))
-        dist.all_to_all_single(received, sent, theirs, mine, group=shards)
-        if owned is not None:
-            received = orthogonal(received.view(owned.shape), group).to(sent.dtype).flatten()
-        back = torch.empty_like(sent)
-        dist.all_to_all_single(back, received.contiguous(), mine, theirs, group=shards)
-        for place, rows in zip(turn, torch.split(back, mine[: len(turn)]), strict=True):
-            updates[place] = rows.view(updates[place].shape)
+    owners = _owners(parameters, ranks)
+    order = sorted(range(len(parameters)), key=owners.__getitem__)
+    shares = [_shares(parameter, ranks) for parameter in parameters]
+    owned = [place for place in order if owners[place] == rank]
+    sent = torch.cat([rows[place].flatten() for place in order])
+    mine = [sum(shares[p][rank] for p in order if owners[p] == owner) for owner in range(ranks)]
+    theirs = [sum(shares[place][other] for place in owned) for other in range(ranks)]
+    received = sent.new_empty(sum(theirs))
+    dist.all_to_all_single(received, sent, theirs, mine, group=shards)
+    parts = iter(torch.split(received, [shares[place][other] for other in range(ranks) for place in owned]))
+    collected = [[next(parts) for _ in owned] for _ in range(ranks)]
+    found = [
+        orthogonal(torch.cat(matrix).view(parameters[place].shape), group).to(sent.dtype).flatten()
+        for place, matrix in zip(owned, zip(*collected, strict=True), strict=True)
+    ]
+    returned = [torch.split(matrix, shares[place]) for place, matrix in zip(owned, found, strict=True)]
+    answer = [matrix[other] for other in range(ranks) for matrix in returned]
+    back = torch.empty_like(sent)
+    dist.all_to_all_single(back, torch.cat([*answer, sent[:0]]), mine, theirs, group=shards)
+    pieces = torch.split(back, [shares[place][rank] for place in order])
+    mended = {place: piece.view(rows[place].shape) for place, piece in zip(order, pieces, strict=True)}
+    return [mended[place] for place in range(len(rows))]
 
 
-def _shares(matrix: DTensor | None, ranks: int) -> list[int]:
+def _owners(matrices: list[DTensor], ranks: int) -> list[int]:
+    """Which rank orthogonalises each: the longest work first, to whom has least so far."""
+    work = [matrix.numel() * min(matrix.shape) for matrix in matrices]
+    load, owners = [0] * ranks, [0] * len(matrices)
+    for place in sorted(range(len(matrices)), key=lambda place: -work[place]):
+        owners[place] = load.index(min(load))
+        load[owners[place]] += work[place]
+    return owners
+
+
+def _shares(matrix: DTensor, ranks: int) -> list[int]:
     """Numbers that each rank holds of a matrix."""
-    if matrix is None:
-        return [0] * ranks
     rows, columns = matrix.shape
     each = -(-rows // ranks)
     return [max(0, min(each, rows - rank * each)) * columns for rank in range(ranks)]

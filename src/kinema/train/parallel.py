@@ -29,6 +29,8 @@ from kinema.nn.lora import LoRA
 from kinema.nn.sequence import SequenceGroup
 
 T = TypeVar("T")
+_GATHERED_AT_ONCE = 2**28
+"""Bytes of weights: a smaller module is gathered whole, as every message between ranks takes its time."""
 _PATIENCE = timedelta(minutes=30)
 
 
@@ -202,8 +204,9 @@ def _device(local_rank: int) -> torch.device:
 
 
 def share(module: nn.Module, world: World, precision: Literal["fp32", "bf16"]) -> nn.Module:
-    """Shard a module's weights among the ranks, block by block, and its tokens if the world says so.
+    """Shard a module's weights among the ranks, and its tokens if the world says so.
 
+    A large module is gathered block by block, as is one whose blocks have another precision than the rest.
     In bf16 the transformer's blocks are gathered and computed in bfloat16 while the shards that the optimizer
     changes stay float32, gradients are summed in float32, and the weights of everything else (embeddings of
     time and size, the last layer, text encoders, the video UNet) are gathered in float32 too.
@@ -219,11 +222,13 @@ def share(module: nn.Module, world: World, precision: Literal["fp32", "bf16"]) -
     blocks = torch.bfloat16 if precision == "bf16" and isinstance(module, STDiT2) else None
     within = MixedPrecisionPolicy(param_dtype=blocks, reduce_dtype=torch.float32, cast_forward_inputs=False)
     around = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for unit in _units(module):
+    large = sum(4 * parameter.numel() for parameter in module.parameters()) > _GATHERED_AT_ONCE
+    units = _units(module) if large or blocks else []
+    for unit in units:
         fully_shard(unit, mesh=world.mesh, mp_policy=within)
     fully_shard(module, mesh=world.mesh, mp_policy=around, reshard_after_forward=True)
     if isinstance(module, STDiT2):
-        for block in module.blocks:
+        for block in units:
             register_fsdp_forward_method(block, "keys_values")
         register_fsdp_forward_method(module, "text_keys_values")
     return module
