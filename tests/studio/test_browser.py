@@ -76,6 +76,12 @@ def test_a_dataset_in_a_browser(browser: Any, dataset: Path, tmp_path: Path) -> 
         assert page.url.endswith("q=blue&kept=all&sort=&column=&sign=%3E%3D&value=")
         page.keyboard.press("Escape")
         page.keyboard.press("j")
+        page.evaluate(
+            "document.addEventListener('htmx:afterSettle', () => { window.settled = true; });"
+            "document.getElementById('q').dispatchEvent(new Event('change', {bubbles: true}))"
+        )
+        person.until("window.settled === true")  # the cards are new ones
+        assert page.evaluate("document.activeElement.className").startswith("card")
         page.keyboard.press("Enter")
         page.wait_for_selector("#caption")
         page.fill("#caption", "a blue square on grey")
