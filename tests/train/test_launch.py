@@ -96,6 +96,31 @@ def test_a_dead_process_is_told_and_a_stopped_run_goes_on(
     assert (summary["resumed_from"], summary["steps"], summary["processes"]) == (stopped, stopped + 1, 2)
 
 
+def test_processes_do_not_outlive_their_launcher(squares: Path, recipe: Path, tmp_path: Path) -> None:
+    """kill -9 of the launcher: they save and end, and the run can go on."""
+    out = tmp_path / "run"
+    words = [str(recipe), "--dataset", str(squares), "--out", str(out), "--nproc", "2"]
+    launcher = start(*words, "--set", "steps=100000", "--set", "save_every=100000")
+    wait_for(lambda: rows(out) > 1, launcher)
+    trained = workers(launcher.pid)
+    launcher.kill()
+    deadline = time.monotonic() + 60
+    while any(alive(pid) for pid in trained):
+        assert time.monotonic() < deadline, "they train on"
+        time.sleep(0.1)
+    launcher.communicate()
+    assert read_heartbeat(out)["state"] == "stopped"
+    assert int(checkpoint_folders(out / "checkpoints")[-1].name[5:]) == rows(out)
+
+
+def alive(pid: int) -> bool:
+    """Not merely waiting to be buried."""
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
 def test_a_mistake_is_one_line_and_exit_code_2(squares: Path, recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")

@@ -13,6 +13,7 @@ import torch
 
 from kinema.dataset.buckets import BucketRule, Timed
 from kinema.errors import CheckpointError, ConfigError, Interrupted, OutputError, TrainingError
+from kinema.files import locked
 from kinema.model import load_model
 from kinema.runlog import learned, read_metrics
 from kinema.train.checkpoints import checkpoint_folders, latest_checkpoint
@@ -38,6 +39,16 @@ def test_a_missing_extra_is_told_before_anything_is_written(
     with pytest.raises(ConfigError, match=f"needs the extra {extra}"):
         train(replace(small_run, **changes), squares, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_being_trained_is_left_alone(
+    squares: Path, small_run: TrainConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    train(replace(small_run, steps=1), squares, out)
+    with locked(out), pytest.raises(OutputError, match="is being written by another run"):
+        train(replace(small_run, steps=2), squares, out, resume=True)
+    assert train(replace(small_run, steps=2), squares, out, resume=True)["steps"] == 2
 
 
 def remembered(run: Path) -> dict[str, Any]:

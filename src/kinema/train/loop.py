@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from kinema.dataset.loader import iterate_batches
 from kinema.errors import Interrupted
+from kinema.files import locked
 from kinema.progress import Progress, Silent
 from kinema.runlog import read_metrics
 from kinema.train.config import TrainConfig
@@ -17,7 +19,7 @@ from kinema.train.parallel import World, join
 from kinema.train.previews import write_previews
 from kinema.train.rehearsal import open_run
 from kinema.train.reporting import Reporter
-from kinema.train.setup import Run, prepare
+from kinema.train.setup import RESOLVED, Run, prepare
 from kinema.train.stages import stages
 from kinema.train.step import StepOnce, check_parts
 from kinema.train.stop import StopWish, stop_wish
@@ -44,7 +46,23 @@ def _train(  # noqa: PLR0913, PLR0917 - what train has, and its world
     config: TrainConfig, dataset: Path, out: Path, resume: bool, progress: Progress, world: World
 ) -> dict[str, Any]:
     progress.stage("prepare")
-    run = prepare(config, dataset, out, resume, world)
+    with ExitStack() as held:
+
+        def lock() -> None:
+            if world.main:
+                held.enter_context(locked(out))
+
+        goes_on = world.any((out / RESOLVED).is_file())
+        if goes_on:
+            world.first(lock)
+        run = prepare(config, dataset, out, resume, world)
+        if not goes_on:
+            world.first(lock)
+        return _trained(run, progress)
+
+
+def _trained(run: Run, progress: Progress) -> dict[str, Any]:
+    world = run.world
     for refusal in run.refused if world.main else ():
         _log.warning("damaged checkpoint passed over: %s", refusal)
     open_run(run, progress)
@@ -53,7 +71,7 @@ def _train(  # noqa: PLR0913, PLR0917 - what train has, and its world
         run.caches.held(),
         Reporter(run, progress) as reporter,
         stop_wish(launched=world.size > 1) as wish,
-        Watchdog(out, world.rank) as watchdog,
+        Watchdog(run.folder, world.rank) as watchdog,
     ):
         _steps(run, reporter, wish, watchdog)
     return _summary(run, first_step, time.monotonic() - began)
@@ -87,13 +105,13 @@ def _one_stage(step_once: StepOnce, reporter: Reporter, wish: StopWish) -> None:
     try:
         while state.step < stage.end:
             reporter.step(step_once(batches))
-            stopped = world.any(wish.signal_name is not None)
+            stopped = world.any(wish.reason is not None)
             if _due(state.step, config.save_every) or state.step == stage.end or stopped:
                 run.save()
             if stopped and state.step < config.steps:
                 run.checkpoints.wait()
                 raise Interrupted(
-                    f"stopped by {wish.signal_name or 'a signal'} after step {state.step} of {config.steps}; "
+                    f"stopped by {wish.reason or 'a signal'} after step {state.step} of {config.steps}; "
                     f"go on with --resume --out {run.folder}"
                 )
             if _due(state.step, config.preview.every):

@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM as a wish that the loop grants between two steps."""
+"""Ctrl-C, SIGTERM and the death of the launcher as a wish that the loop grants between two steps."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,9 +13,17 @@ from types import FrameType
 
 @dataclass
 class StopWish:
-    """The signal that asked to stop, or None."""
+    """Why to stop, or None. A launched process that outlives its launcher would train on unseen."""
 
     signal_name: str | None = None
+    launcher: int | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """The name of a signal, or words."""
+        if self.signal_name is None and self.launcher not in {None, os.getppid()}:
+            return "the death of its launcher"
+        return self.signal_name
 
 
 @contextmanager
@@ -25,7 +34,7 @@ def stop_wish(launched: bool = False) -> Iterator[StopWish]:
     means nothing new, and the launcher ends whoever takes too long. Outside the main thread signals cannot
     be caught, and the wish is never set.
     """
-    wish = StopWish()
+    wish = StopWish(launcher=os.getppid() if launched else None)
     if threading.current_thread() is not threading.main_thread():
         yield wish
         return
