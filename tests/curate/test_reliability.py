@@ -184,11 +184,12 @@ def test_a_full_disk_stops_and_loses_nothing(many: Path, small_disk: Path, tmp_p
 
 
 def test_what_costs_too_much_is_a_row_with_the_reason(made: Path, tmp_path: Path) -> None:
+    # Long enough to be looked at while it is decoded, however fast the machine is.
+    long = tmp_path / "long.mp4"
+    write_video(long, moving_picture(40, 2).repeat(40, axis=0), 20)
     config = CurateConfig(workers=1, limits=Limits(max_memory_mb=1))
-    summary = curate([made / "still.mp4"], tmp_path / "memory", config)
-    assert summary.failed == {
-        str(made / "still.mp4"): "decoding needs more than 1 MB of memory (see limits)",
-    }
+    summary = curate([long], tmp_path / "memory", config)
+    assert summary.failed == {str(long): "decoding needs more than 1 MB of memory (see limits)"}
     config = CurateConfig(workers=0, limits=Limits(base_seconds=1e-9, seconds_per_mb=1e-9))
     summary = curate([made / "still.mp4"], tmp_path / "time", config)
     assert "decoding took more than" in summary.failed[str(made / "still.mp4")]
