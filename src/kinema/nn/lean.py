@@ -45,15 +45,14 @@ def temporal_conv(features: Tensor, weight: Tensor, bias: Tensor, frames: int) -
 
 
 class _TemporalConv(torch.autograd.Function):
-    """Three matrix products on shifted frames."""
+    """Three matrix products: one of all frames, two of shifted ones that are added."""
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(tokens, taps)
-        out = torch.empty(*tokens.shape[:3], taps.shape[2], dtype=tokens.dtype, device=tokens.device)
         with torch.autocast(tokens.device.type, enabled=False):
+            out = linear(tokens, taps[1].T, bias)
             for clip, result in zip(tokens, out, strict=True):
-                result.copy_(linear(clip, taps[1].T, bias))
                 if len(clip) > 1:
                     add_mm(result[1:].flatten(0, 1), clip[:-1].flatten(0, 1), taps[0])
                     add_mm(result[:-1].flatten(0, 1), clip[1:].flatten(0, 1), taps[2])
@@ -63,10 +62,9 @@ class _TemporalConv(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         tokens, taps = ctx.saved_tensors
         grad = grad.contiguous()
-        grad_tokens, grad_taps = torch.empty_like(tokens), torch.zeros_like(taps)
+        grad_tokens, grad_taps = linear(grad, taps[1]), torch.zeros_like(taps)
+        add_mm(grad_taps[1], tokens.flatten(0, 2).T, grad.flatten(0, 2))
         for clip, outer, inner in zip(tokens, grad, grad_tokens, strict=True):
-            inner.copy_(linear(outer, taps[1]))
-            add_mm(grad_taps[1], clip.flatten(0, 1).T, outer.flatten(0, 1))
             if len(clip) > 1:
                 add_mm(inner[:-1].flatten(0, 1), outer[1:].flatten(0, 1), taps[0].T)
                 add_mm(inner[1:].flatten(0, 1), outer[:-1].flatten(0, 1), taps[2].T)

@@ -40,7 +40,7 @@ def linear(
 
 
 def mm(left: Float[Tensor, "m k"], right: Float[Tensor, "k n"]) -> Float[Tensor, "m n"]:
-    """As `torch.mm`, without a gradient where oneDNN multiplies."""
+    """As `torch.mm`."""
     if not applies(left, right):
         return torch.mm(left, right)
     return _multiply(left, right.T, None) if left.is_contiguous() else _outer(left.T, right)
