@@ -19,6 +19,7 @@ from kinema.dataset.plan import make_plan
 from kinema.dataset.presets import STAGES
 from kinema.diffusion.guidance import Guidance
 from kinema.diffusion.masking import MaskConfig
+from kinema.diffusion.rectified_flow import RectifiedFlowConfig
 from kinema.encoders.autoencoder_kl import CausalAutoencoderConfig, FrameAutoencoderConfig
 from kinema.encoders.embedded import WordTextEncoder
 from kinema.encoders.latent_frames import TimeGrid
@@ -221,3 +222,28 @@ def test_a_run_learns_the_words_that_its_captions_add(
     assert taught.vocabulary[: len(known.vocabulary)] == known.vocabulary
     assert taught.unknown_words("a zebra") == []
     assert known.unknown_words("a zebra") == ["zebra"]
+
+
+def test_a_run_may_add_the_gate_that_keeps_given_frames(
+    squares: Path, small_run: TrainConfig, tmp_path: Path
+) -> None:
+    first = replace(small_run, process=RectifiedFlowConfig(prediction="clean"), steps=2, save_every=2)
+    train(first, squares, tmp_path / "first")
+    before = load_model(tmp_path / "first", ema=False).network
+    gated = replace(first, network=replace(STDiT2Config(), keeps_given=True, learned_variance=False))
+    train(replace(gated, start_from=tmp_path / "first"), squares, tmp_path / "second")
+    after = load_model(tmp_path / "second", ema=False).network
+    assert {*after.state_dict()} - {*before.state_dict()} == {
+        "final_layer.given_gate.linear.weight",
+        "final_layer.given_gate.linear.bias",
+    }
+    assert after.get_parameter("final_layer.given_gate.linear.bias").any()
+    train(replace(first, start_from=tmp_path / "second"), squares, tmp_path / "third")
+    assert getattr(load_model(tmp_path / "third").network.config, "keeps_given", False)
+
+
+def test_the_gate_is_for_clean_latents(squares: Path, small_run: TrainConfig, tmp_path: Path) -> None:
+    gated = replace(small_run.network, keeps_given=True, learned_variance=False)
+    config = replace(small_run, network=gated, process=RectifiedFlowConfig())
+    with pytest.raises(ConfigError, match=r'network.keeps_given: set process.prediction to "clean"'):
+        train(config, squares, tmp_path / "run")

@@ -1,4 +1,4 @@
-"""How a video UNet begins: from nothing, or from a narrower one with fewer inputs."""
+"""How a network begins: from nothing, or from one with fewer inputs or parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kinema.checkpoint import fill_module
 from kinema.nn.video_unet import VideoUNet
 
 _WIDENED = ("conv_in.weight", "add_embedding.linear_1.weight")
-_NEW = ("placeholder", "frame_embedder.")
+_NEW = ("placeholder", "frame_embedder.", "final_layer.given_gate.")
 _LAST = re.compile(r"(_res_block\.conv2|attentions\.\d+\.proj_out|^conv_out)\.(weight|bias)$")
 
 

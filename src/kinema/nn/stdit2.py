@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from kinema.nn.attention import Angles, CrossAttention, KeysValues, SelfAttention
 from kinema.nn.conditioning import Conditioning
+from kinema.nn.given import GivenGate, take_given
 from kinema.nn.layers import (
     FrameTimes,
     Mlp,
@@ -130,6 +131,7 @@ class FinalLayer(nn.Module):
     """Tokens to the pixels of their patches.
 
     As published, a given frame is modulated twice: as if it were noised, then by its own vector.
+    With `keeps_given` one more channel follows those of the latents: the logits of the gate.
     """
 
     def __init__(self, config: STDiT2Config) -> None:
@@ -137,6 +139,9 @@ class FinalLayer(nn.Module):
         pt, ph, pw = config.patch_size
         self.scale_shift_table = nn.Parameter(torch.randn(2, config.hidden) / config.hidden**0.5)
         self.linear = Linear(config.hidden, pt * ph * pw * config.out_channels)
+        self.keeps_given, self.out_channels = config.keeps_given, config.out_channels
+        if config.keeps_given:
+            self.given_gate = GivenGate(config.hidden, config.patch_size)
 
     def forward(self, tokens: Float[Tensor, "b t s d"], modulations: Modulations) -> Float[Tensor, "b t s p"]:
         out = self._modulate(tokens, modulations.final)
@@ -144,6 +149,9 @@ class FinalLayer(nn.Module):
             given = self._modulate(out, modulations.final_given)
             out = torch.where(modulations.denoise_mask[:, :, None, None], out, given)
         pixels: Tensor = self.linear(out)
+        if self.keeps_given:
+            places = pixels.reshape(*pixels.shape[:-1], -1, self.out_channels)
+            pixels = torch.cat([places, self.given_gate(out)[..., None]], dim=-1).flatten(-2)
         return pixels
 
     def _modulate(self, tokens: Tensor, vector: Float[Tensor, "b t d"]) -> Float[Tensor, "b t s d"]:
@@ -214,7 +222,10 @@ class STDiT2(nn.Module):
         pixels = self.final_layer(tokens, modulations)
         if self.sequence is not None:
             pixels = self.sequence.gather(pixels, frames)
-        return self._unpatchify(pixels, latents).float()
+        made = self._unpatchify(pixels, latents).float()
+        if not self.config.keeps_given:
+            return made
+        return take_given(made[:, :-1], made[:, -1:], latents.float(), denoise_mask)
 
     def share_tokens(self, sequence: SequenceGroup | None) -> None:
         """Share the tokens of each clip among the ranks of a group, or (None) no longer."""
@@ -373,3 +384,5 @@ def initialise(network: STDiT2) -> None:
         nn.init.zeros_(block.cross_attn.proj.weight)
         nn.init.zeros_(block.attn_temp.proj.weight)
     nn.init.zeros_(network.final_layer.linear.weight)
+    if network.config.keeps_given:
+        nn.init.zeros_(network.final_layer.given_gate.linear.weight)

@@ -23,6 +23,8 @@ class STDiT2Config:
     `frame_times`: each frame's tokens and modulations are told its time; attention knows only differences.
     `joint_time`: attention along time sees all places of all frames, so that one layer follows what moves;
     it costs the square of their number.
+    `keeps_given`: places where a given frame before or after shows what is to be seen are taken from it, by a
+    learned gate, in place of being made; for processes that predict clean latents.
     """
 
     kind: Literal["stdit2"] = "stdit2"
@@ -46,6 +48,7 @@ class STDiT2Config:
     modulate_by_caption: bool = False
     frame_times: bool = False
     joint_time: bool = False
+    keeps_given: bool = False
 
     def __post_init__(self) -> None:
         if self.hidden % 12:
@@ -54,6 +57,10 @@ class STDiT2Config:
             raise ValueError(f"hidden / heads must be an even number, got {self.hidden} / {self.heads}")
         if self.spatial_rope and self.hidden // self.heads % 4:
             raise ValueError(f"spatial_rope needs hidden / heads in fours, got {self.hidden} / {self.heads}")
+        if self.keeps_given and self.learned_variance:
+            raise ValueError(
+                "keeps_given is for networks that predict clean latents, without learned_variance"
+            )
         if not 0 <= self.caption_drop <= 1:
             raise ValueError(f"caption_drop must be in [0, 1], got {self.caption_drop}")
         if min(self.depth, self.in_channels, self.max_tokens, *self.patch_size) < 1:

@@ -65,10 +65,14 @@ def fresh_encoders(config: TrainConfig, dataset: Path, started: Model | None) ->
 
 def with_encoders(config: TrainConfig, encoders: RunEncoders, started: Model | None) -> TrainConfig:
     """The config with everything that follows from the encoders, the preset, or the model started from."""
-    if started is not None:
+    if started is None:
+        whole = with_sizes(config, EncoderSizes.of(encoders))
+    else:
         _check_task(config, EncoderSizes.of(encoders), started.network.config)
-        return _as_started(config, started, encoders)
-    return with_sizes(config, EncoderSizes.of(encoders))
+        whole = _as_started(config, started, encoders)
+    if getattr(whole.network, "keeps_given", False) and getattr(whole.process, "prediction", "") != "clean":
+        raise ConfigError('network.keeps_given: set process.prediction to "clean", which it is for')
+    return whole
 
 
 def with_sizes(config: TrainConfig, sizes: EncoderSizes) -> TrainConfig:
@@ -288,7 +292,8 @@ def _started_network(config: TrainConfig, started: Model, encoders: RunEncoders)
     drop = config.network.caption_drop
     match started.network.config:
         case STDiT2Config() as network:
-            return replace(network, caption_drop=drop)
+            keeps = network.keeps_given or getattr(config.network, "keeps_given", False)
+            return replace(network, caption_drop=drop, keeps_given=keeps)
         case VideoUNetConfig() as network:
             _check_context(network, encoders)
             asked = config.network if isinstance(config.network, VideoUNetConfig) else network
