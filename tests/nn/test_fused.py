@@ -6,12 +6,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinema.nn import fused
+from kinema.nn import fused, fused_attention, products
 from kinema.nn.attention import CrossAttention, SelfAttention
-from kinema.nn.layers import RotaryEmbedding, place_angles
+from kinema.nn.layers import Mlp, RotaryEmbedding, place_angles
 from kinema.nn.stdit2 import add_gated, modulate
 
 FRAMES, PLACES, WIDTH, HEADS = 5, 70, 24, 3
+
+
+@pytest.fixture(params=["kernel", "products", "oneDNN"])
+def way(request, monkeypatch):
+    """How attention is computed: by the fused kernel, or by products of many matrices or of one at a time."""
+    monkeypatch.setattr(fused_attention, "products_pay", lambda *_: request.param != "kernel")
+    if request.param == "oneDNN":
+        if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+            pytest.skip("this PyTorch has no oneDNN")
+        monkeypatch.setattr(products, "ONEDNN_IS_FASTER", True)
+        monkeypatch.setattr(products, "_SMALLEST", 1)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -45,8 +56,9 @@ def test_modulation_and_gates(vectors, clips, monkeypatch):
 @pytest.mark.parametrize("along_time", [False, True])
 @pytest.mark.parametrize(("qk_norm", "rope_first"), [(True, False), (True, True), (False, False)])
 @pytest.mark.parametrize("in_cache", [2**19, 2**11])
+@pytest.mark.usefixtures("way")
 def test_self_attention(along_time, qk_norm, rope_first, in_cache, monkeypatch):
-    monkeypatch.setattr(fused, "_SCORES_IN_CACHE", in_cache)
+    monkeypatch.setattr(fused_attention, "_SCORES_IN_CACHE", in_cache)
     torch.manual_seed(0)
     module = SelfAttention(WIDTH, HEADS, qk_norm=qk_norm, rope_first=rope_first)
     for parameter in module.parameters():
@@ -57,6 +69,7 @@ def test_self_attention(along_time, qk_norm, rope_first, in_cache, monkeypatch):
         torch.testing.assert_close(fast, plain, rtol=1e-3, atol=2e-3)
 
 
+@pytest.mark.usefixtures("way")
 def test_self_attention_turned_by_places(monkeypatch):
     torch.manual_seed(0)
     module = SelfAttention(WIDTH, HEADS, qk_norm=True, rope_first=False)
@@ -68,8 +81,9 @@ def test_self_attention_turned_by_places(monkeypatch):
 
 @pytest.mark.parametrize("in_cache", [2**19, 2**11])
 @pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.usefixtures("way")
 def test_cross_attention(masked, in_cache, monkeypatch):
-    monkeypatch.setattr(fused, "_SCORES_IN_CACHE", in_cache)
+    monkeypatch.setattr(fused_attention, "_SCORES_IN_CACHE", in_cache)
     torch.manual_seed(0)
     module = CrossAttention(WIDTH, HEADS)
     mask = torch.tensor([[True] * 6, [True, True, False, False, False, False]])[:, None, None]
@@ -82,7 +96,30 @@ def test_cross_attention(masked, in_cache, monkeypatch):
         torch.testing.assert_close(fast, plain, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("in_cache", [2**21, 2**9])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3)])
+def test_feed_forward(shape, in_cache, monkeypatch):
+    monkeypatch.setattr(fused, "_HIDDEN_IN_CACHE", in_cache)
+    torch.manual_seed(0)
+    module = Mlp(WIDTH, 4 * WIDTH, WIDTH)
+    inputs = [normal(*shape, PLACES, WIDTH), *module.parameters()]
+    for fast, plain in both(lambda tokens, *_: module(tokens), inputs, monkeypatch):
+        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        fast = module(inputs[0])
+        monkeypatch.setattr(fused, "applies", lambda _: True)
+        torch.testing.assert_close(module(inputs[0]), fast)
+    for value, (rough, plain) in zip(
+        [plain for _, plain in both(lambda tokens, *_: module(tokens), inputs, monkeypatch)],
+        both(lambda tokens, *_: module(tokens), inputs, monkeypatch, torch.bfloat16),
+        strict=True,
+    ):
+        assert (rough - value).norm() < 1.2 * (plain - value).norm() + 1e-3 * value.norm()
+
+
 @pytest.mark.parametrize("along_time", [False, True])
+@pytest.mark.usefixtures("way")
 def test_bf16_is_as_close_to_float32_as_the_plain_form(along_time, monkeypatch):
     torch.manual_seed(0)
     module = SelfAttention(WIDTH, HEADS, qk_norm=True, rope_first=False)

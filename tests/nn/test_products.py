@@ -90,3 +90,16 @@ def test_compiles_without_a_graph_break(monkeypatch):
 def test_intel_stays_with_mkl(monkeypatch):
     monkeypatch.setattr(products, "_processor", lambda: "vendor_id : GenuineIntel")
     assert not products._mkl_leaves_avx512_out()
+
+
+@pytest.mark.parametrize("sizes", [(3, 40, 50, 64), (1, 300, 20, 16)])
+def test_batches_and_matrices_with_gaps(sizes, chosen, monkeypatch):
+    monkeypatch.setattr(products, "_SMALLEST", 1)
+    count, rows, columns, inner = sizes
+    left = torch.randn(rows, count, inner).transpose(0, 1)
+    right = torch.randn(columns, count, inner).transpose(0, 1).mT
+    wanted = torch.einsum("nmk,nkp->nmp", left, right)
+    torch.testing.assert_close(products.bmm(left, right), wanted, rtol=1e-4, atol=1e-4)
+    total = torch.ones_like(wanted)
+    products.add_bmm(total, left, right)
+    torch.testing.assert_close(total, wanted + 1, rtol=1e-4, atol=1e-4)

@@ -8,11 +8,11 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from kinema.nn import fused
+from kinema.nn import fused, fused_attention
 from kinema.nn.layers import RMSNorm, turn_pairs
 from kinema.nn.products import Linear
 
-Angles = fused.Angles
+Angles = fused_attention.Angles
 KeysValues = tuple[Tensor, Tensor]
 FEW_KEYS = 512
 """Below, the backward pass of the CPU's attention is two to five times slower in bfloat16 than in float32."""
@@ -71,7 +71,7 @@ class SelfAttention(nn.Module):
         weights = [norm.weight for norm in norms if isinstance(norm, RMSNorm)]
         pair = (weights[0], weights[1]) if weights else None
         along_time = angles is not None
-        return fused.attention(
+        return fused_attention.attention(
             qkv, self.heads, pair, angles or places, along_time=along_time, rope_first=self.rope_first
         )
 
@@ -140,7 +140,7 @@ class CrossAttention(nn.Module):
     ) -> Float[Tensor, "b t s d"]:
         queries = self.q_linear(tokens)
         if fused.applies(tokens):
-            mixed = fused.cross_attention(queries.flatten(1, 2), *keys_values, word_mask).reshape(
+            mixed = fused_attention.cross_attention(queries.flatten(1, 2), *keys_values, word_mask).reshape(
                 queries.shape
             )
         else:

@@ -11,6 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kinema.nn import fused
 from kinema.nn.products import Linear
 
 NEAR_TIE = 1.5e-9
@@ -77,6 +78,9 @@ class Mlp(nn.Module):
         self.fc2 = Linear(hidden, out)
 
     def forward(self, tokens: Float[Tensor, "*n d"]) -> Float[Tensor, "*n out"]:
+        if fused.applies(tokens) and type(self.fc1) is type(self.fc2) is Linear:
+            first, second = ((part.weight, part.bias) for part in (self.fc1, self.fc2))
+            return fused.mlp(tokens, first, second)
         hidden = F.gelu(self.fc1(tokens), approximate="tanh")
         out: Tensor = self.fc2(hidden)
         return out

@@ -54,6 +54,25 @@ def add_mm(total: Float[Tensor, "m n"], left: Float[Tensor, "m k"], right: Float
         total.addmm_(left, right)
 
 
+def bmm(left: Float[Tensor, "n m k"], right: Float[Tensor, "n k p"]) -> Float[Tensor, "n m p"]:
+    """As `torch.bmm`."""
+    if not applies(left[0], right[0]):
+        return torch.bmm(left, right)
+    if len(left) == 1:
+        return mm(left[0], right[0])[None]
+    return torch.stack([mm(first, second) for first, second in zip(left, right, strict=True)])
+
+
+def add_bmm(
+    total: Float[Tensor, "n m p"], left: Float[Tensor, "n m k"], right: Float[Tensor, "n k p"]
+) -> None:
+    """total += left @ right."""
+    if applies(left[0], right[0]):
+        total.add_(bmm(left, right))
+    else:
+        total.baddbmm_(left, right)
+
+
 def applies(left: Float[Tensor, "*n k"], right: Float[Tensor, "p q"]) -> bool:
     """Whether oneDNN multiplies these two; it depends on the processor, the types and the sizes alone."""
     return (
@@ -89,7 +108,9 @@ _library.define("multiply(Tensor values, Tensor weight, Tensor? bias) -> Tensor"
 
 @torch.library.impl(_library, "multiply", "CPU")
 def _on_cpu(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
+    # With gaps between its rows oneDNN would take a matrix to its reference code, a thousand times as slow.
+    dense = weight if weight.T.is_contiguous() else weight.contiguous()
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(values.contiguous(), dense, bias, "none", [], "")
     return out
 
 

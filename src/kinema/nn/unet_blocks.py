@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from kinema.nn import fused_attention
 from kinema.nn.lean import geglu_residual, group_norm_silu, layer_norm_linear, temporal_conv
 from kinema.nn.lora import learning
 from kinema.nn.products import Linear
@@ -243,6 +244,9 @@ class Attention(nn.Module):
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Scaled dot-product attention with two leading batch axes."""
+    if fused_attention.applies(q, k):
+        matrices = fused_attention.attend(*(part.flatten(0, 2) for part in (q, k, v)))
+        return matrices.reshape(*q.shape[:3], *matrices.shape[1:])
     flat_q, flat_k, flat_v = (part.flatten(0, 1) for part in (q, k, v))
     attended = functional.scaled_dot_product_attention(flat_q, flat_k, flat_v)
     return attended.reshape(*q.shape[:2], *attended.shape[1:])
