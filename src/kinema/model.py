@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -202,11 +203,14 @@ def load_model(folder: Path, *, ema: bool = True) -> Model:
     return model
 
 
-def pack_model(folder: Path, target: Path, phrases: Mapping[str, str] | None = None) -> Model:
+def pack_model(
+    folder: Path, target: Path, phrases: Mapping[str, str] | None = None, grain: int | None = None
+) -> Model:
     """Write a small copy to hand on: the averaged weights alone, in half precision where they are large.
 
-    `phrases` are other words that its text encoder is to know (see `WordTextConfig`). Raises `OutputError`
-    when `target` is in use.
+    `phrases` are other words that its text encoder is to know (see `WordTextConfig`). With `grain` the
+    network's matrices are rounded to steps of at most the `grain`th part of their standard deviation: it
+    takes the same room, and compresses well. Raises `OutputError` when `target` is in use.
     """
     if target.is_dir() and any(target.iterdir()):
         raise OutputError(f"{target} is not empty; name another folder")
@@ -218,8 +222,20 @@ def pack_model(folder: Path, target: Path, phrases: Mapping[str, str] | None = N
     for part in (model.network, model.text_encoder):
         if isinstance(part, nn.Module):
             part.half()
+    if grain is not None:
+        _round(model.network, grain)
     save_model(target, model)
     return model
+
+
+@torch.no_grad()
+def _round(network: nn.Module, grain: int) -> None:
+    """Steps are powers of two: then the last bits of half precision are zero."""
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            wide = parameter.float()
+            step = 2.0 ** math.floor(math.log2(max(float(wide.std()), 1e-12) / grain))
+            parameter.copy_((wide / step).round() * step)
 
 
 def model_hash(folder: Path) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from kinema.cli import main
 from kinema.location import embedded_model
-from kinema.model import load_model, pack_model
+from kinema.model import load_model, pack_model, save_model
+from kinema.nn import build_network
 from kinema.world.draw import WorldConfig
 from kinema.world.exam import ExamConfig, drawn, from_text, share
 
@@ -38,6 +42,23 @@ def test_packing_keeps_what_is_generated(tmp_path):
     assert first.text_encoder.config == second.text_encoder.config
     for one, other in zip(first.network.parameters(), second.network.parameters(), strict=True):
         assert np.array_equal(one.numpy(), other.numpy())
+
+
+def test_packing_with_a_grain_changes_little_and_compresses(tmp_path):
+    torch.manual_seed(0)
+    model = load_model(embedded_model())
+    wild = replace(model, network=build_network(model.network.config))
+    save_model(tmp_path / "wild", wild)
+    sizes = []
+    for name, grain in (("fine", None), ("coarse", 10)):
+        pack_model(tmp_path / "wild", tmp_path / name, grain=grain)
+        content = (tmp_path / name / "network" / "model.safetensors").read_bytes()
+        sizes.append(len(zlib.compress(content)))
+    assert sizes[1] < 0.7 * sizes[0]
+    fine, coarse = (load_model(tmp_path / name).network for name in ("fine", "coarse"))
+    for one, other in zip(fine.parameters(), coarse.parameters(), strict=True):
+        spread = one.std() if one.ndim > 1 else 0
+        assert (one - other).abs().max() <= spread / 20 + 1e-6
 
 
 @pytest.mark.slow

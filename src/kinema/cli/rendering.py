@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from kinema.cli.commands import Config, Json, Sets, app
 from kinema.cli.terminal import Bars, show
@@ -46,6 +46,14 @@ def pack(
         str | None,
         Parameter(name="--phrases", help="Other words for what it knows: a JSON object in a file, or world."),
     ] = None,
+    grain: Annotated[
+        int | None,
+        Parameter(
+            name="--grain",
+            help="Round the network's matrices to this many steps a standard deviation; 10 halves a zip.",
+            validator=validators.Number(gte=1),
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Write a small copy of a model to hand on: averaged weights, in half precision."""
@@ -54,7 +62,7 @@ def pack(
     from kinema.world.wording import PHRASES
 
     known = None if phrases is None else PHRASES if phrases == "world" else read_json(Path(phrases))
-    pack_model(run, out, known)
+    pack_model(run, out, known, grain)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     show({"out": str(out), "bytes": size, "sha256": model_hash(out)}, as_json=json)
     return 0
