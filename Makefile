@@ -35,9 +35,11 @@ test: lint
 test-all: lint
 	OMP_NUM_THREADS=1 $(bin) pytest -n $(WORKERS) --dist worksteal -m "slow or not slow"
 
-# What trains the model that comes with kinema: scenes, five runs, and a packed copy in $(OUT)/model.
+# What trains the model that comes with kinema: scenes, seven runs, and a packed copy in $(OUT)/model.
 alone = --set 'world.objects=[1,0,0]' --set 'world.grounds=["plain","gradient"]' \
 	--set 'world.extents=["medium","large"]' --set world.camera_share=0
+middle = --set 'world.objects=[1,0,0]' --set world.camera_share=0 --set world.middle_share=0.9 \
+	--set world.middle_spread=0.25
 world-model: .venv/installed
 	$(bin) kinema render-world --out "$(OUT)/shapes" --clips 0 --images 20000 --seed 11 --set captions=1 \
 		--set 'world.objects=[0.9,0.1,0.0]' --set 'world.grounds=["plain","gradient"]' \
@@ -54,7 +56,16 @@ world-model: .venv/installed
 		--set 'start_from="$(OUT)/run-moves"'
 	$(bin) kinema train world-video --dataset "$(OUT)/clips" --out "$(OUT)/run-video" \
 		--set 'start_from="$(OUT)/run-longer"'
-	$(bin) kinema pack "$(OUT)/run-video" --out "$(OUT)/model" --phrases world
+	$(bin) kinema render-world --out "$(OUT)/alone" --clips 13000 --images 16000 --seed 71 $(middle) \
+		--set 'world.motions=["left","right","right","up","down","down","grow","shrink","still","circle","circle","circle","spin","spin","spin","bounce"]'
+	$(bin) kinema render-world --out "$(OUT)/turns" --clips 12000 --images 6000 --seed 73 $(middle) \
+		--set 'world.motions=["left","left","right","right","right","up","up","down","grow","shrink","shrink","shrink","still","circle","circle","circle","circle","spin","spin","spin","spin","spin","bounce"]'
+	$(bin) kinema train world-alone --dataset "$(OUT)/alone" --out "$(OUT)/run-alone" \
+		--set 'start_from="$(OUT)/run-video"'
+	$(bin) kinema train world-alone --dataset "$(OUT)/turns" --out "$(OUT)/run-turns" \
+		--set 'start_from="$(OUT)/run-alone"' --set steps=1700 --set optim.lr=0.014 \
+		--set data.bucketing.image_weight=2.0 --set process.logit_mean=1.4
+	$(bin) kinema pack "$(OUT)/run-turns" --out "$(OUT)/model" --phrases world --grain 10
 
 lint: .venv/installed
 	$(bin) ruff check src tests
