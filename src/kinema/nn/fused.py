@@ -19,7 +19,7 @@ from torch.nn import functional
 from kinema.nn.products import linear, mm
 
 EPS = 1e-6
-_HIDDEN_IN_CACHE = 2**21
+_HIDDEN_IN_CACHE = 2**22
 SMALLEST = 2**15
 """Numbers in a frame's tokens; going through smaller frames one by one costs more than it saves."""
 

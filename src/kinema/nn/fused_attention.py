@@ -20,6 +20,8 @@ from kinema.nn import products
 EPS = 1e-6
 _SCORES_IN_CACHE = 2**19
 _LONG = 256
+_LARGE = 2**25
+"""Multiplications of one matrix of scores below which two threads gain nothing from oneDNN."""
 _AMX = torch.cpu._is_amx_tile_supported()
 
 Angles = tuple[Tensor, Tensor]
@@ -218,13 +220,14 @@ def products_pay(queries: Float[Tensor, "l d"], keys: Float[Tensor, "m d"]) -> b
     """
     if queries.dtype == torch.bfloat16:
         return not _AMX
-    return products.applies(queries, keys.T)
+    large = len(queries) * len(keys) * queries.shape[-1] >= _LARGE
+    return large and products.applies(queries, keys.T)
 
 
 def _pieces(queries: Tensor, keys: Tensor) -> list[tuple[slice, slice]]:
     """Matrices and rows whose scores fit a cache; oneDNN takes float32 one matrix at a time."""
     count, length, _ = queries.shape
-    step = 1 if products.applies(queries[0], keys[0].mT) else count
+    step = 1 if queries.dtype == torch.float32 and products_pay(queries[0], keys[0]) else count
     rows = 2 ** max(4, (_SCORES_IN_CACHE // (step * keys.shape[1])).bit_length() - 1)
     return [
         (slice(n, n + step), slice(row, row + rows))
