@@ -148,3 +148,17 @@ def test_less_is_kept_for_the_backward_pass(monkeypatch):
             module(tokens, None)
         kept.append(sum(sizes.values()))
     assert kept[0] < 0.75 * kept[1]
+
+
+@pytest.mark.parametrize("learns", ["nothing", "fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"])
+def test_feed_forward_with_frozen_parts(learns, monkeypatch):
+    torch.manual_seed(0)
+    module = Mlp(WIDTH, 4 * WIDTH, WIDTH)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name == learns)
+    inputs = [normal(1, 2, PLACES, WIDTH), *(part for part in module.parameters() if part.requires_grad)]
+    for fast, plain in both(lambda tokens, *_: module(tokens), inputs, monkeypatch):
+        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
+    frozen = normal(1, 2, PLACES, WIDTH).detach()
+    for fast, plain in both(lambda *_: module(frozen), inputs[1:], monkeypatch) if inputs[1:] else ():
+        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)

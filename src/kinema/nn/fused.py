@@ -162,19 +162,27 @@ class _Mlp(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, first, second, *kept = ctx.saved_tensors
+        of_rows, of_first, of_first_bias, of_second, of_second_bias = ctx.needs_input_grad
         totals = [torch.zeros(shape) for shape in (first.shape, first.shape[:1], second.shape)]
         inner = torch.empty_like(rows)
         grad = grad.contiguous()
         for part, hidden in zip(_row_pieces(rows, first), kept, strict=True):
             outer = grad[part]
-            totals[2] += mm(outer.T, functional.gelu(hidden, approximate="tanh"))
-            slope = torch.ops.aten.gelu_backward(mm(outer, second), hidden, approximate="tanh")
-            totals[0] += mm(slope.T, rows[part])
-            totals[1] += slope.sum(0)
-            inner[part] = mm(slope, first)
-        return (inner, *(total.to(rows.dtype) for total in totals), grad.sum(0))
+            if of_second:
+                totals[2] += mm(outer.T, functional.gelu(hidden, approximate="tanh"))
+            if of_rows or of_first or of_first_bias:
+                slope = torch.ops.aten.gelu_backward(mm(outer, second), hidden, approximate="tanh")
+                totals[1] += slope.sum(0)
+            if of_first:
+                totals[0] += mm(slope.T, rows[part])
+            if of_rows:
+                inner[part] = mm(slope, first)
+        found = (inner, *(total.to(rows.dtype) for total in totals), grad.sum(0) if of_second_bias else None)
+        return tuple(
+            value if wanted else None for value, wanted in zip(found, ctx.needs_input_grad, strict=True)
+        )
 
 
 def _row_pieces(rows: Float[Tensor, "n d"], first: Float[Tensor, "h d"]) -> list[slice]:
