@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from kinema.errors import ConfigError, PeerError
 from kinema.runlog import read_heartbeat, read_metrics
 from kinema.train.checkpoints import checkpoint_folders, load_checkpoint
-from kinema.train.launch import cause, oom_kills, tell_launcher
+from kinema.train.launch import _message, _root, cause, oom_kills, tell_launcher
 
 
 def start(*words: str) -> subprocess.Popen[str]:
@@ -195,3 +196,17 @@ def test_who_only_lost_another_process_lets_it_end_first(
     tell_launcher(error)
     assert bool(slept) == waits
     assert str(error) in (tmp_path / "error.json").read_text(encoding="utf-8")
+
+
+def test_a_process_that_told_its_error_was_not_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gloo's threads may abort a process that is ending; what it told before is the cause."""
+    told = tmp_path / "error.json"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(told))
+    tell_launcher(ConfigError("no steps"))
+    aborted = ProcessFailure(local_rank=0, pid=1, exitcode=-signal.SIGABRT, error_file=str(told))
+    silent = ProcessFailure(local_rank=1, pid=2, exitcode=-signal.SIGKILL, error_file=str(tmp_path / "none"))
+    assert (_message(aborted), _message(silent)) == ("no steps", "")
+    assert _root(ChildFailedError("kinema", {0: aborted, 1: silent})) == (1, silent)
+    assert _root(ChildFailedError("kinema", {0: aborted})) == (0, aborted)

@@ -14,7 +14,7 @@ import traceback
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kinema.errors import Interrupted, KinemaError, PeerError, TrainingError
 from kinema.runlog import record_death
@@ -92,8 +92,7 @@ def launch(arguments: Sequence[str], processes: int, out: Path) -> None:
             ) from None
         except ChildFailedError as failed:
             rank, failure = _root(failed)
-            # A killed process left no word; the launcher then has a placeholder.
-            message = _message(failure.error_file_data) if failure.exitcode > 0 else ""
+            message = _message(failure)
             if failure.exitcode == _STOPPED:
                 raise Interrupted(message or f"stopped; go on with --resume --out {out}") from None
             raise _died(out, rank, failure.exitcode, message, oom=oom_kills() > kills) from None
@@ -104,7 +103,8 @@ def launch(arguments: Sequence[str], processes: int, out: Path) -> None:
 def _root(failed: ChildFailedError) -> tuple[int, ProcessFailure]:
     """The process that was killed, where one was: the others only lost it. Else the first that failed."""
     for rank, failure in failed.failures.items():
-        if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
+        killed = failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM
+        if killed and not _message(failure):
             return rank, failure
     return failed.get_first_failure()
 
@@ -152,10 +152,14 @@ def _died(out: Path, rank: int, exitcode: int, message: str, *, oom: bool) -> Ki
     )
 
 
-def _message(data: Any) -> str:  # noqa: ANN401 - whatever the file of a dying process holds
-    match data:
+def _message(failure: ProcessFailure) -> str:
+    """What the process told before it ended: it may abort after that, as the threads of its group end.
+
+    Of a killed one, which told nothing, the launcher has words of its own, which are not wanted.
+    """
+    match failure.error_file_data:
         case {"message": {"message": str(text)}}:
             return text
-        case {"message": str(text)}:
+        case {"message": str(text)} if failure.exitcode > 0:
             return text
     return ""
