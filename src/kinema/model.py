@@ -63,7 +63,9 @@ _CONFIG, _TENSORS = "config.json", "model.safetensors"
 class SamplingDefaults:
     """What a video of this model is when nothing else is asked: a shape it was trained on.
 
-    `guidance_first` is the scale of the first frame, where it is not the same for all.
+    `guidance_first` is the scale of the first frame, where it is not the same for all; `guidance_given` that
+    of clips with given frames. `keep_given`: how close what is made comes to given frames where it is taken
+    from them (kinema.denoiser.keeping); 0 takes nothing.
     """
 
     height: int
@@ -74,6 +76,8 @@ class SamplingDefaults:
     guidance_scale: float
     guidance_first: float | None = None
     guidance_shape: GuidanceShape = "linear"
+    guidance_given: float | None = None
+    keep_given: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,16 +13,14 @@ from kinema.diffusion.guidance import Guidance
 from kinema.diffusion.protocols import Denoise, Denoised
 from kinema.encoders.latent_frames import TimeGrid
 from kinema.generate.conditioning import Reference, frames_at
+from kinema.generate.film import Film, faded, latents_hash
 from kinema.generate.tasks import Connect, Edit, Extend, FromText, Plan, Request, Task, Window, plan_of
 from kinema.generate.windows import (
     Carried,
-    Film,
     Made,
     Row,
     Settings,
-    faded,
     given_of,
-    latents_hash,
     sample_batch,
     sample_windows,
     shown_frames,
@@ -93,8 +91,8 @@ def test_memory_does_not_grow_with_the_segments(loaded: Model, monkeypatch: pyte
     alive: list[Carried] = []
 
     class Watched(Carried):
-        def __init__(self, head: Tensor, tail: Tensor) -> None:
-            super().__init__(head, tail)
+        def __init__(self, *parts: Tensor) -> None:
+            super().__init__(*parts)
             alive[:] = [self]
 
     monkeypatch.setattr("kinema.generate.windows.Carried", Watched)

@@ -81,6 +81,13 @@ class Sampling:
         Literal["linear", "triangle"] | None,
         Parameter(help="Where it is highest: in the last frame, or in the middle, for orbits."),
     ] = None
+    guidance_given: Annotated[
+        float | None, Parameter(help="That of videos with given frames; the model's own when left out.")
+    ] = None
+    keep_given: Annotated[
+        float | None,
+        Parameter(help="Take from given frames what comes this close to them: 0 nothing, 0.15 a good deal."),
+    ] = None
     motion: Annotated[
         float | None, Parameter(help="How much moves, 0 to 255; 127 is the middle of what it was trained on.")
     ] = None

@@ -34,10 +34,12 @@ class Given:
     """Clean latents of the frames that are not generated; `denoise_mask` is False (or 0) there.
 
     A value between 0 and 1 edits the frame: it begins as given, noised to that share of the steps.
+    `pictures`: the pixels of the given frames from -1 to 1, where each frame has latents of its own.
     """
 
     latents: Float[Tensor, "b c t h w"]
     denoise_mask: Bool[Tensor, "b t"] | Float[Tensor, "b t"]
+    pictures: Float[Tensor, "b 3 t h2 w2"] | None = None
 
 
 def build_denoise(

@@ -13,12 +13,12 @@ import torch
 from kinema.checkpoint import read_json, write_json
 from kinema.errors import CheckpointError, ConfigError, KinemaError
 from kinema.files import writable_folder
+from kinema.generate.film import Film
 from kinema.generate.loading import ready_model
 from kinema.generate.pipeline import (
     Job,
     prepare,
     reference_records,
-    repeatable,
     request_record,
     sidecar,
     sidecar_path,
@@ -26,7 +26,8 @@ from kinema.generate.pipeline import (
     write_film,
 )
 from kinema.generate.prompts import PromptLine
-from kinema.generate.windows import Film, Made, row_of, sample_batch, sample_windows, shown_frames
+from kinema.generate.repeatable import repeatable
+from kinema.generate.windows import Made, row_of, sample_batch, sample_windows, shown_frames
 from kinema.model import Model
 from kinema.progress import Progress
 
@@ -40,7 +41,8 @@ class _Item:
     def shape(self) -> tuple[object, ...]:
         """What items of one batch share; a plan of several windows is alone."""
         alone = self.out if len(self.job.plan.windows) > 1 else None
-        return self.job.settings, self.job.plan.windows[0].frames, alone
+        window = self.job.plan.windows[0]
+        return self.job.settings, window.frames, window.keeps_frames, alone
 
 
 def generate_all(
@@ -138,4 +140,6 @@ def _sampled(model: Model, batch: Sequence[_Item], progress: Progress) -> Iterat
         rows.append(row_of(model, plan.windows[0], item.job.settings, plan.lengths, generator))
     latents = sample_batch(model, rows, first.settings, lambda _: progress.advance())
     for row, own in zip(rows, torch.split(latents, 1), strict=True):
-        yield iter([Made(window=row.window, latents=own, frames=shown_frames(model, row.window, own))])
+        closeness = first.settings.keep_given
+        frames = shown_frames(model, row.window, own, row.given, closeness)
+        yield iter([Made(window=row.window, latents=own, frames=frames)])

@@ -116,18 +116,21 @@ def given_latents(cells: Cells, autoencoder: Autoencoder, shape: VideoShape) -> 
     chosen = [index for index, strength in enumerate(mask) if strength is not None]
     if not chosen:
         return None
-    size = Size(shape.height, shape.width)
+    size, pictures = Size(shape.height, shape.width), None
+    wanted = [(cell.path, cell.frame) for cell in cells if cell is not None]
     if grid.factor == 1:
-        wanted = [(cell.path, cell.frame) for cell in cells if cell is not None]
         distinct = list(dict.fromkeys(wanted))
-        encoded = _encode(autoencoder, pictures_of(distinct, size, shape.fps))
-        found = encoded[:, :, [distinct.index(key) for key in wanted]]
+        places = [distinct.index(key) for key in wanted]
+        video = _video(autoencoder, pictures_of(distinct, size, shape.fps))
+        found = autoencoder.encode(video)[:, :, places]
+        pictures = video.new_zeros(1, 3, shape.frames, shape.height, shape.width)
+        pictures[:, :, chosen] = video[:, :, places]
     else:
-        wanted = [(cell.path, cell.frame) for cell in cells if cell is not None]
-        found = _encode(autoencoder, pictures_of(wanted, size, shape.fps))[:, :, chosen]
+        video = _video(autoencoder, pictures_of(wanted, size, shape.fps))
+        found = autoencoder.encode(video)[:, :, chosen]
     latents = found.new_zeros(1, *shape.latent_shape(autoencoder))
     latents[:, :, chosen] = found
-    return Given(latents=latents, denoise_mask=_mask(mask).to(latents.device))
+    return Given(latents=latents, denoise_mask=_mask(mask).to(latents.device), pictures=pictures)
 
 
 def latent_strengths(cells: Cells, grid: TimeGrid) -> list[float | None]:
@@ -186,12 +189,13 @@ def pictures_of(wanted: Sequence[tuple[Path, int]], size: Size, fps: float) -> F
     return np.stack([found[key] for key in wanted])
 
 
-def _encode(autoencoder: Autoencoder, frames: Frames) -> Float[Tensor, "1 c t h w"]:
+def _video(autoencoder: Autoencoder, frames: Frames) -> Float[Tensor, "1 3 t h w"]:
+    """As the autoencoder takes it, where it is."""
     video = to_video(frames)[None]
     if isinstance(autoencoder, nn.Module):
         tensors = [*autoencoder.parameters(), *autoencoder.buffers()]
         video = video.to(tensors[0].device) if tensors else video
-    return autoencoder.encode(video)
+    return video
 
 
 def _mask(chosen: Sequence[float | None]) -> Tensor:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -25,11 +24,13 @@ from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import ConfigError
 from kinema.files import file_sha256, writable_folder
 from kinema.generate.conditioning import frames_in
+from kinema.generate.film import Film, latents_hash
 from kinema.generate.loading import ready_model
 from kinema.generate.mask_strategy import prompt_schedule
 from kinema.generate.pictures import check_task, known_elevation, noise_on_pictures
+from kinema.generate.repeatable import repeatable
 from kinema.generate.tasks import Animate, FromText, Interpolate, Plan, Request, Task, files_of, plan_of
-from kinema.generate.windows import Film, Settings, latents_hash, sample_windows
+from kinema.generate.windows import Settings, sample_windows
 from kinema.model import Model
 from kinema.motion import MOST_MOTION
 from kinema.progress import Progress
@@ -58,7 +59,8 @@ class GenerateConfig:
     The prompt may change from segment to segment: `|0|a cat|2|a dog`. `schedule` says where a sampler other
     than the ancestral one has its steps. `precision` is what the network multiplies in. `guidance_first` is
     the scale of the first frame, which grows to `guidance_scale` ("linear": in the last frame; "triangle": in
-    the middle). `elevation` (degrees) is for
+    the middle); `guidance_given` is the scale of videos with given frames, from which `keep_given` takes what
+    comes close to them (kinema.denoiser.keeping). `elevation` (degrees) is for
     models of orbits. `motion` is told to networks that know it, from 0 to 255; `augmentation` is the noise on
     a picture that is shown to the network.
     Each `lora` is `PATH` or `PATH:weight`. `offload` keeps the encoders in main memory while the network
@@ -79,6 +81,8 @@ class GenerateConfig:
     guidance_scale: float | None = None
     guidance_first: float | None = None
     guidance_shape: GuidanceShape | None = None
+    guidance_given: float | None = None
+    keep_given: float | None = None
     motion: float | None = None
     elevation: float | None = None
     augmentation: float | None = None
@@ -97,6 +101,8 @@ class GenerateConfig:
             raise ConfigError(f"elevation is from -90 to 90 degrees, got {self.elevation:g}")
         if self.motion is not None and not 0 <= self.motion <= MOST_MOTION:
             raise ConfigError(f"motion is from 0 (still) to {MOST_MOTION:g}, got {self.motion:g}")
+        if self.keep_given is not None and self.keep_given < 0:
+            raise ConfigError(f"keep_given must not be negative, got {self.keep_given:g}")
         for name in ("frames", "height", "width", "fps", "steps", "segments", "overlap"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -229,6 +235,8 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
         "precision": settings.precision,
         "guidance_scale": settings.guidance.scale,
         **({} if settings.guidance.first is None else {"guidance_first": settings.guidance.first}),
+        **({} if settings.guidance_given is None else {"guidance_given": settings.guidance_given.scale}),
+        **({} if not settings.keep_given else {"keep_given": settings.keep_given}),
         **({} if settings.motion is None else {"motion": settings.motion}),
         **({} if settings.elevation is None else {"elevation": settings.elevation}),
         "seed": config.seed,
@@ -287,6 +295,8 @@ def _resolved(config: GenerateConfig, model: Model) -> GenerateConfig:
     defaults = {name: value for name, value in as_record(model.sampling).items() if name != "frames"}
     if rate := _own_rate(config):
         defaults["fps"] = rate
+    if config.guidance_scale is not None:
+        defaults["guidance_given"] = config.guidance_scale
     missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
     resolved = replace(config, **missing, sampler=config.sampler or default_sampler(model))
     if resolved.sampler == "ancestral" and not isinstance(model.process, IDDPMConfig):
@@ -330,14 +340,12 @@ def _settings(config: GenerateConfig, model: Model) -> Settings:
     assert config.width is not None
     assert config.fps is not None
     assert config.steps is not None
-    assert config.guidance_scale is not None
     assert config.sampler is not None
     factor = model.autoencoder.spatial_factor
     height, width = config.height // factor * factor, config.width // factor * factor
     if not height or not width:
-        raise ConfigError(
-            f"height and width must be at least {factor}, got {config.height} and {config.width}"
-        )
+        raise ConfigError(f"sides must be at least {factor}, got {config.height} by {config.width}")
+    guidance, given = _guidance(config), config.guidance_given
     return Settings(
         height=height,
         width=width,
@@ -346,15 +354,27 @@ def _settings(config: GenerateConfig, model: Model) -> Settings:
         sampler=config.sampler,
         schedule=config.schedule,
         precision=config.precision,
-        guidance=Guidance(
-            scale=config.guidance_scale,
-            first=config.guidance_first,
-            shape=config.guidance_shape or "linear",
-        ),
+        guidance=guidance,
+        guidance_given=None if given is None or given == guidance.scale else replace(guidance, scale=given),
+        keep_given=_kept(config, model),
         motion=config.motion,
         elevation=known_elevation(config.elevation, model.network.config),
         augmentation=noise_on_pictures(model, config.augmentation),
     )
+
+
+def _guidance(config: GenerateConfig) -> Guidance:
+    assert config.guidance_scale is not None
+    shape = config.guidance_shape or "linear"
+    return Guidance(scale=config.guidance_scale, first=config.guidance_first, shape=shape)
+
+
+def _kept(config: GenerateConfig, model: Model) -> float:
+    if config.keep_given and (model.task != "text-to-video" or model.autoencoder.temporal_factor > 1):
+        raise ConfigError(
+            "keep_given is for models of texts whose autoencoder takes single frames; leave it out, or set 0"
+        )
+    return config.keep_given or 0.0
 
 
 def check_suffix(out: Path) -> None:
@@ -378,17 +398,3 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 def _file_record(path: Path, job: Job) -> dict[str, str]:
     return {"path": str(path), "sha256": job.files[path]}
-
-
-@contextmanager
-def repeatable() -> Iterator[None]:
-    """Ask torch for the same sums in every run; put its settings back afterwards."""
-    before = torch.are_deterministic_algorithms_enabled()
-    benchmark = torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        torch.backends.cudnn.benchmark = benchmark

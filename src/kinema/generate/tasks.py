@@ -86,10 +86,8 @@ Task = FromText | Animate | Extend | Connect | Edit | Interpolate
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """One run of the sampler.
-
-    `overlap` frames at its start are the last ones of the window before, `closing` ones at its end are those
-    that the video began with. Frames `shown` (first, past the last) are written.
+    """One run of the sampler. `overlap` frames at its start are the last ones of the window before, `closing`
+    ones at its end are those that the video began with. Frames `shown` (first, past the last) are written.
     """
 
     prompt: str
@@ -98,6 +96,11 @@ class Window:
     overlap: int = 0
     closing: int = 0
     shown: tuple[int, int]
+
+    @property
+    def keeps_frames(self) -> bool:
+        """Whether frames of it are given and stay as they are."""
+        return self.overlap + self.closing > 0 or any(item.strength == 0 for item in self.references)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +13,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from kinema.denoiser import Given, OnStep, Precision, Sampler, VideoShape, sample_latents
+from kinema.denoiser.keeping import keep_given
 from kinema.denoiser.pictures import Beside, beside_together
 from kinema.diffusion.guidance import Guidance
 from kinema.diffusion.processes import Schedule
-from kinema.generate.conditioning import frames_at, given_latents, lay
+from kinema.generate.conditioning import given_latents, lay
 from kinema.generate.pictures import beside_picture, intervals_of, last_picture, moved_picture
-from kinema.generate.tasks import Footage, Plan, Window
+from kinema.generate.tasks import Plan, Window
 from kinema.model import Model
 from kinema.shapes import Size
 from kinema.video.transforms import to_frames
@@ -27,18 +27,18 @@ from kinema.video.transforms import to_frames
 INTERVALS_AT_ONCE = 8
 """Of interpolation, in one forward pass."""
 
-Frame = UInt8[np.ndarray, "h w 3"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How every window is sampled."""
+    """How every window is sampled; with `guidance_given` where frames are given, if that is set."""
 
     height: int
     width: int
     fps: float
     steps: int
     guidance: Guidance
+    guidance_given: Guidance | None = None
+    keep_given: float = 0.0
     sampler: Sampler | None = None
     schedule: Schedule = "respaced"
     precision: Precision = "fp32"
@@ -50,6 +50,11 @@ class Settings:
     def evaluations(self) -> int:
         """Calls of the network for a window."""
         return 2 * self.steps - 1 if self.sampler == "heun" else self.steps
+
+    def guidance_of(self, window: Window) -> Guidance:
+        """How hard its prompt is followed."""
+        given = self.guidance_given if window.keeps_frames else None
+        return given or self.guidance
 
     def facts(self, rows: int, frames: int) -> dict[str, Tensor]:
         """What every row is told besides its shape. A network that knows azimuths goes once around."""
@@ -68,10 +73,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Carried:
-    """Latents that later windows need: of the video's first frame, and of the end of the window before."""
+    """Latents that later windows need: of the video's first frame, and of the end of the window before.
+
+    Their pixels too, where pixels of given frames are kept.
+    """
 
     head: Float[Tensor, "1 c 1 h w"]
     tail: Float[Tensor, "1 c t h w"]
+    head_pictures: Float[Tensor, "1 3 1 h2 w2"] | None = None
+    tail_pictures: Float[Tensor, "1 3 t h2 w2"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,20 +113,39 @@ def sample_windows(
     """The windows of a plan in order. What is in memory does not grow with their number."""
     carried: Carried | None = None
     for number, window in enumerate(plan.windows):
+        given = None
         if model.task == "interpolation":
             latents = sample_between(model, window, plan.lengths, settings, generator, on_step)
         else:
             row = row_of(model, window, settings, plan.lengths, generator, carried)
-            latents = sample_batch(model, [row], settings, on_step)
+            latents, given = sample_batch(model, [row], settings, on_step), row.given
         following = plan.windows[number + 1].overlap if number + 1 < len(plan.windows) else 0
-        head = latents[:, :, :1].clone() if carried is None else carried.head
-        if model.autoencoder.temporal_factor == 1:
-            carried = Carried(head, latents[:, :, latents.shape[2] - following :].clone())
-            frames = shown_frames(model, window, latents)
-        else:
-            frames, tail = packed_frames(model, window, latents, following)
-            carried = Carried(head, tail)
+        frames, carried = _ended(model, window, latents, given, settings, following, carried)
         yield Made(window=window, latents=latents, frames=frames)
+
+
+def _ended(  # noqa: PLR0913, PLR0917 - as many things decide it
+    model: Model,
+    window: Window,
+    latents: Float[Tensor, "1 c t h w"],
+    given: Given | None,
+    settings: Settings,
+    following: int,
+    before: Carried | None,
+) -> tuple[UInt8[np.ndarray, "t h w 3"], Carried]:
+    """The frames of a window that are written, and what is carried to the next."""
+    head = latents[:, :, :1].clone() if before is None else before.head
+    if model.autoencoder.temporal_factor > 1:
+        frames, tail = packed_frames(model, window, latents, following)
+        return frames, Carried(head, tail)
+    tail = latents[:, :, latents.shape[2] - following :].clone()
+    if not settings.keep_given:
+        return shown_frames(model, window, latents), Carried(head, tail)
+    video = keep_given(model.autoencoder.decode(latents), given, settings.keep_given)
+    pictures = video[:, :, :1].clone() if before is None else before.head_pictures
+    ending = video[:, :, video.shape[2] - following :].clone()
+    first, stop = window.shown
+    return to_frames(video[0, :, first:stop]), Carried(head, tail, pictures, ending)
 
 
 def sample_batch(
@@ -138,7 +167,7 @@ def sample_batch(
         sampler=settings.sampler,
         schedule=settings.schedule,
         precision=settings.precision,
-        guidance_scale=settings.guidance,
+        guidance_scale=settings.guidance_of(rows[0].window),
         generator=[row.generator for row in rows],
         given=given,
         beside=beside_together([row.beside for row in rows]),
@@ -216,23 +245,35 @@ def given_of(
         return given
     given = given or _nothing(model, shape)
     latents, mask = given.latents.to(model.device, copy=True), given.denoise_mask.to(model.device, copy=True)
+    pictures = None if given.pictures is None else given.pictures.to(model.device, copy=True)
     if window.overlap:
         taken_over = carried.tail.shape[2]
         latents[:, :, :taken_over] = carried.tail
         mask[:, :taken_over] = 0
+        if pictures is not None and carried.tail_pictures is not None:
+            pictures[:, :, :taken_over] = carried.tail_pictures
     if window.closing:
         latents[:, :, -window.closing :] = carried.head
         mask[:, -window.closing :] = 0
-    return Given(latents=latents, denoise_mask=mask)
+        if pictures is not None and carried.head_pictures is not None:
+            pictures[:, :, -window.closing :] = carried.head_pictures
+    return Given(latents=latents, denoise_mask=mask, pictures=pictures)
 
 
 def shown_frames(
-    model: Model, window: Window, latents: Float[Tensor, "1 c t h w"]
+    model: Model,
+    window: Window,
+    latents: Float[Tensor, "1 c t h w"],
+    given: Given | None = None,
+    closeness: float = 0.0,
 ) -> UInt8[np.ndarray, "t h w 3"]:
-    """The frames of a window that are written. Autoencoders of single frames decode no others."""
+    """The frames of a window that are written. Autoencoders of single frames decode no others, unless pixels
+    of given frames are kept (`closeness`)."""
     if model.autoencoder.temporal_factor > 1:
         return packed_frames(model, window, latents, 0)[0]
     first, stop = window.shown
+    if closeness and given is not None:
+        return to_frames(keep_given(model.autoencoder.decode(latents), given, closeness)[0, :, first:stop])
     if first == stop:
         frames: UInt8[np.ndarray, "t h w 3"] = np.empty((0, 0, 0, 3), np.uint8)
         return frames
@@ -255,90 +296,13 @@ def packed_frames(
     return to_frames(video[0, :, first:stop]), tail
 
 
-class Film:
-    """The frames of a plan as one stream, and what was seen while it went by."""
-
-    def __init__(self, plan: Plan, settings: Settings, made: Iterator[Made]) -> None:
-        self.segments: list[dict[str, object]] = []
-        self.frames = 0
-        self._plan, self._settings, self._made = plan, settings, made
-        self._digest = hashlib.sha256()
-
-    def __iter__(self) -> Iterator[Frame]:
-        plan = self._plan
-        total = sum(window.shown[1] - window.shown[0] for window in plan.windows)
-        stream = self._new_frames()
-        if plan.before is not None:
-            stream = faded(self._own(plan.before), stream, plan.before.frames, plan.before.blend)
-            total += plan.before.frames - plan.before.blend
-        if plan.after is not None:
-            stream = faded(stream, self._own(plan.after), total, plan.after.blend)
-        for frame in stream:
-            self.frames += 1
-            yield frame
-
-    @property
-    def latents_sha256(self) -> str:
-        """SHA-256 over the latents of all windows, as little-endian float32, in the order `b c t h w`."""
-        return self._digest.hexdigest()
-
-    @property
-    def drift(self) -> dict[str, float] | None:
-        """How brightness and contrast moved from the first shown segment to the last; None for one."""
-        seen = [segment for segment in self.segments if segment["frames"]]
-        if len(seen) < 2:
-            return None
-        values = dict[str, float]()
-        for name in ("mean", "contrast"):
-            first, last = (float(str(segment[name])) for segment in (seen[0], seen[-1]))
-            values |= {f"{name}_first": first, f"{name}_last": last}
-        return values
-
-    def _new_frames(self) -> Iterator[Frame]:
-        for made in self._made:
-            self._digest.update(latents_bytes(made.latents))
-            self.segments.append(
-                {
-                    "prompt": made.window.prompt,
-                    "frames": len(made.frames),
-                    "mean": round(float(made.frames.mean()), 3) if len(made.frames) else 0.0,
-                    "contrast": round(float(made.frames.std()), 3) if len(made.frames) else 0.0,
-                    "latents_sha256": latents_hash(made.latents),
-                }
-            )
-            yield from made.frames
-
-    def _own(self, footage: Footage) -> Iterator[Frame]:
-        size = Size(self._settings.height, self._settings.width)
-        return frames_at(footage.path, range(footage.frames), size, self._settings.fps)
-
-
-def faded(left: Iterator[Frame], right: Iterator[Frame], left_frames: int, blend: int) -> Iterator[Frame]:
-    """One stream from two: the last `blend` frames of the left one turn into the first of the right one."""
-    for index, frame in enumerate(left):
-        share = (index - (left_frames - blend) + 1) / (blend + 1)
-        yield frame if share <= 0 else _mixed(frame, next(right), share)
-    yield from right
-
-
-def _mixed(left: Frame, right: Frame, share: float) -> Frame:
-    mixed: Frame = np.rint(left * (1 - share) + right * share).astype(np.uint8)
-    return mixed
-
-
-def latents_hash(latents: Float[Tensor, "b c t h w"]) -> str:
-    """SHA-256 of the latents as little-endian float32, in the order `b c t h w`."""
-    return hashlib.sha256(latents_bytes(latents)).hexdigest()
-
-
-def latents_bytes(latents: Float[Tensor, "b c t h w"]) -> bytes:
-    return bytes(latents.float().cpu().contiguous().numpy().astype("<f4").tobytes())
-
-
 def _nothing(model: Model, shape: VideoShape) -> Given:
     latents = torch.zeros(1, *shape.latent_shape(model.autoencoder), device=model.device)
     mask = torch.ones(1, latents.shape[2], dtype=torch.bool, device=model.device)
-    return Given(latents=latents, denoise_mask=mask)
+    pictures = None
+    if model.autoencoder.temporal_factor == 1:
+        pictures = torch.zeros(1, 3, shape.frames, shape.height, shape.width, device=model.device)
+    return Given(latents=latents, denoise_mask=mask, pictures=pictures)
 
 
 def _together(model: Model, givens: Sequence[Given | None], shape: VideoShape) -> Given | None:

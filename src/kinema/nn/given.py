@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from kinema.nn.products import Linear
@@ -48,15 +48,25 @@ def blend_of_given(
 
     Where only one side has one, that one; a row without any gives its own first frame, which means nothing.
     """
+    before, after = given_around(denoise_mask)
+    place = torch.arange(denoise_mask.shape[1], device=latents.device)
+    weight = (place - before) / (after - before).clamp_min(1)
+    return torch.lerp(
+        frames_at(latents, before), frames_at(latents, after), rearrange(weight, "b t -> b 1 t 1 1")
+    )
+
+
+def given_around(denoise_mask: Bool[Tensor, "b t"]) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
+    """The nearest given frames before and after each frame: itself where it is given, the one on the other
+    side where a side has none."""
     frames = denoise_mask.shape[1]
-    place = torch.arange(frames, device=latents.device).expand_as(denoise_mask)
+    place = torch.arange(frames, device=denoise_mask.device).expand_as(denoise_mask)
     before = torch.where(denoise_mask, -1, place).cummax(1).values
     after = torch.where(denoise_mask, frames, place).flip(1).cummin(1).values.flip(1)
     before, after = torch.where(before < 0, after, before), torch.where(after >= frames, before, after)
-    before, after = before.clamp(0, frames - 1), after.clamp(0, frames - 1)
-    weight = (place - before) / (after - before).clamp_min(1)
-    return torch.lerp(_at(latents, before), _at(latents, after), rearrange(weight, "b t -> b 1 t 1 1"))
+    return before.clamp(0, frames - 1), after.clamp(0, frames - 1)
 
 
-def _at(latents: Float[Tensor, "b c t h w"], frames: Tensor) -> Float[Tensor, "b c t h w"]:
+def frames_at(latents: Float[Tensor, "b c t h w"], frames: Int[Tensor, "b t"]) -> Float[Tensor, "b c t h w"]:
+    """The frames of these numbers, row by row."""
     return latents.gather(2, rearrange(frames, "b t -> b 1 t 1 1").expand_as(latents))

@@ -31,7 +31,8 @@ class PreviewConfig:
     """Sample videos of fixed prompts from the averaged weights; `every` 0 makes none.
 
     Without prompts, the first `count` different captions of the dataset serve. `steps` and
-    the guidance are also what the finished model uses when it is not told otherwise. What is not made
+    the guidance are also what the finished model uses when it is not told otherwise; so are `guidance_given`
+    and `keep_given`, which are for given frames and no preview has. What is not made
     after `budget_s` seconds is left out, and said.
     """
 
@@ -42,6 +43,8 @@ class PreviewConfig:
     guidance_scale: float = 2.0
     guidance_first: float | None = None
     guidance_shape: GuidanceShape = "linear"
+    guidance_given: float | None = None
+    keep_given: float = 0.0
     seed: int = 0
     budget_s: float = 120.0
 

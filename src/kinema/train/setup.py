@@ -284,6 +284,8 @@ def _sampling_defaults(config: TrainConfig, plan: Plan) -> SamplingDefaults:
         guidance_scale=config.preview.guidance_scale,
         guidance_first=config.preview.guidance_first,
         guidance_shape=config.preview.guidance_shape,
+        guidance_given=config.preview.guidance_given,
+        keep_given=config.preview.keep_given,
     )
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from kinema.denoiser import Given, Sampler, VideoShape, sample_latents
+from kinema.denoiser.keeping import keep_given
 from kinema.model import Model
 from kinema.video.transforms import to_frames, to_video
 from kinema.world.captions import describe
@@ -86,9 +87,9 @@ def _made(
 ) -> Iterator[Paper]:
     for start in range(0, len(asked), config.batch_size):
         group = asked[start : start + config.batch_size]
-        held = None if given is None else _held(model, [scene for scene, _ in group], given)
+        held = None if given is None else _held(model, [render(scene) for scene, _ in group], given)
         latents = _sampled(model, group, config, held, start)
-        for (scene, caption), frames in zip(group, _decoded(model, latents), strict=True):
+        for (scene, caption), frames in zip(group, _decoded(model, latents, held), strict=True):
             yield Paper(scene, caption, frames)
         if done is not None:
             done()
@@ -99,13 +100,14 @@ def _sampled(
     model: Model, group: Sequence[tuple[Scene, str]], config: ExamConfig, held: Given | None, start: int
 ) -> Float[Tensor, "b c t h w"]:
     defaults, scene = model.sampling, group[0][0]
+    scale = defaults.guidance_scale if held is None else defaults.guidance_given or defaults.guidance_scale
     seeds = [config.seed * 1_000_003 + start + index for index in range(len(group))]
     return sample_latents(
         model,
         [caption for _, caption in group],
         VideoShape(height=scene.height, width=scene.width, frames=scene.frames, fps=FPS),
         steps=config.steps or defaults.steps,
-        guidance_scale=defaults.guidance_scale if config.guidance_scale is None else config.guidance_scale,
+        guidance_scale=scale if config.guidance_scale is None else config.guidance_scale,
         generator=[torch.Generator(model.device).manual_seed(seed) for seed in seeds],
         sampler=config.sampler,
         given=held,
@@ -113,20 +115,18 @@ def _sampled(
 
 
 @torch.inference_mode()
-def _decoded(model: Model, latents: Float[Tensor, "b c t h w"]) -> list[Frames]:
-    return [to_frames(video) for video in model.autoencoder.decode(latents)]
+def _decoded(model: Model, latents: Float[Tensor, "b c t h w"], held: Given | None) -> list[Frames]:
+    videos = keep_given(model.autoencoder.decode(latents), held, model.sampling.keep_given)
+    return [to_frames(video) for video in videos]
 
 
 @torch.inference_mode()
-def _encoded(model: Model, clips: Sequence[Frames]) -> Float[Tensor, "b c t h w"]:
-    video = torch.stack([to_video(frames) for frames in clips])
-    return model.autoencoder.encode(video.to(model.device))
-
-
-def _held(model: Model, group: Sequence[Scene], given: Sequence[int]) -> Given:
-    mask = torch.ones(len(group), group[0].frames, dtype=torch.bool, device=model.device)
+def _held(model: Model, clips: Sequence[Frames], given: Sequence[int]) -> Given:
+    """The frames numbered `given` of clips that are as long as what is made."""
+    video = torch.stack([to_video(frames) for frames in clips]).to(model.device)
+    mask = torch.ones(len(clips), video.shape[2], dtype=torch.bool, device=model.device)
     mask[:, list(given)] = False
-    return Given(latents=_encoded(model, [render(scene) for scene in group]), denoise_mask=mask)
+    return Given(latents=model.autoencoder.encode(video), denoise_mask=mask, pictures=video)
 
 
 def extended(
@@ -149,14 +149,11 @@ def extended(
 def _gone_on(
     model: Model, group: Sequence[Paper], clips: Sequence[Frames], config: ExamConfig, overlap: int
 ) -> list[Frames]:
-    frames = group[0].scene.frames
-    ends = _encoded(model, [clip[-overlap:] for clip in clips])
-    latents = torch.zeros(*ends.shape[:2], frames, *ends.shape[3:], device=ends.device)
-    latents[:, :, :overlap] = ends
-    mask = torch.ones(len(group), frames, dtype=torch.bool, device=ends.device)
-    mask[:, :overlap] = False
+    rest = group[0].scene.frames - overlap
+    begun = [np.concatenate([clip[-overlap:], np.zeros_like(clip[:rest])]) for clip in clips]
+    held = _held(model, begun, range(overlap))
     asked = [(paper.scene, paper.caption) for paper in group]
-    made = _decoded(model, _sampled(model, asked, config, Given(latents=latents, denoise_mask=mask), 0))
+    made = _decoded(model, _sampled(model, asked, config, held, 0), held)
     return [np.concatenate([clip, new[overlap:]]) for clip, new in zip(clips, made, strict=True)]
 
 
