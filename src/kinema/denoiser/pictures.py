@@ -15,7 +15,10 @@ from torch import Tensor
 from kinema.encoders.autoencoder_kl import FrameAutoencoder
 from kinema.encoders.protocols import Autoencoder, ImageEncoder
 
-_LEAST_SPREAD = 0.01
+_LEAST_SPREAD = 1e-3
+_USUAL_SPREAD = 0.1
+_AROUND = 9
+"""Places across, whose mean is taken off what two frames show together."""
 
 
 @runtime_checkable
@@ -41,6 +44,11 @@ class Blend:
     def with_missed(self, missed: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         """The latents again."""
         return self.mean + missed * self.spread
+
+    @property
+    def counts(self) -> Float[Tensor, "b c 1 h w"]:
+        """How much an error in a place counts beside the others of its clip: in latents, not as a share."""
+        return self.spread / self.spread.square().mean((1, 2, 3, 4), keepdim=True).sqrt()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,27 +96,55 @@ def first_frame(
     )
 
 
-def both_ends(
+def both_ends(  # noqa: PLR0913 - as many things decide it
     image_encoder: ImageEncoder,
     pictures: Float[Tensor, "b 3 2 h w"],
     latents: Float[Tensor, "b c 2 h2 w2"],
     frames: int,
     augmentation: Augmentation,
+    *,
+    over_blend: bool = False,
 ) -> Beside:
     """The first and last of `frames`, noised as (scaled) latents, and a channel that is 1 on them.
 
-    Between them the network puts what it has learned to put there.
+    Between them the network puts what it has learned to put there. `over_blend`: every frame is shown what
+    the two are beside each other (`compared`), without noise.
     """
-    shown = latents.new_zeros(*latents.shape[:2], frames, *latents.shape[3:])
-    shown[:, :, [0, -1]] = augmentation.on(latents)
-    mask = latents.new_zeros(len(latents), 1, frames, *latents.shape[3:])
-    mask[:, :, [0, -1]] = 1
+    mixed = blend(latents, frames) if over_blend else None
+    channels = _ends_and_mask(augmentation.on(latents), frames) if mixed is None else compared(latents, mixed)
     tokens = image_encoder.encode(rearrange(pictures, "b c t h w -> (b t) c h w"))
     return Beside(
         tokens=rearrange(tokens, "(b t) n d -> b (t n) d", t=2),
-        channels=torch.cat([shown, mask], dim=1),
-        augmentation=augmentation.sigma,
+        channels=channels,
+        augmentation=augmentation.sigma * (mixed is None),
+        blend=mixed,
     )
+
+
+def _ends_and_mask(ends: Float[Tensor, "b c 2 h w"], frames: int) -> Float[Tensor, "b c1 t h w"]:
+    shown = ends.new_zeros(*ends.shape[:2], frames, *ends.shape[3:])
+    shown[:, :, [0, -1]] = ends
+    mask = ends.new_zeros(len(ends), 1, frames, *ends.shape[3:])
+    mask[:, :, [0, -1]] = 1
+    return torch.cat([shown, mask], dim=1)
+
+
+def compared(ends: Float[Tensor, "b c 2 h w"], mixed: Blend) -> Float[Tensor, "b c2 t h w"]:
+    """Two frames beside each other, for each frame between them; c2 is 2 c + 2.
+
+    How they differ, as a share of the spread; what they show together, without its mean over the places
+    around and at contrast 1; the logarithm of the spread; and how far the frame is from the first, 0 to 1.
+    """
+    frames = mixed.mean.shape[2]
+    apart = (ends[:, :, 1] - ends[:, :, 0]) / mixed.spread[:, :, 0]
+    together = ends.mean(2)
+    around = F.avg_pool2d(together, _AROUND, stride=1, padding=_AROUND // 2, count_include_pad=False)
+    texture = together - around
+    texture = texture / texture.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(_LEAST_SPREAD)
+    size = (mixed.spread[:, :, 0].mean(1, keepdim=True) / _USUAL_SPREAD).log() / 2
+    still = torch.cat([apart, texture, size], dim=1)[:, :, None].expand(-1, -1, frames, -1, -1)
+    way = torch.linspace(0, 1, frames, device=ends.device, dtype=ends.dtype)
+    return torch.cat([still, way[:, None, None].expand(len(ends), 1, -1, *ends.shape[3:])], dim=1)
 
 
 def beside_together(rows: Sequence[Beside | None]) -> Beside | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -65,6 +65,11 @@ class NoisedLatents:
     noise: Float[Tensor, "b c t h w"]
     index: Tensor
     denoise_mask: Bool[Tensor, "b t"] | None = None
+
+    def times(self, factor: Tensor) -> NoisedLatents:
+        """The same in other units; with the output times it too, a squared error is weighed by its square."""
+        latents, clean, noise = (part * factor for part in (self.latents, self.clean, self.noise))
+        return replace(self, latents=latents, clean=clean, noise=noise)
 
 
 def add_noise(

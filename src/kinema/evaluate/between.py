@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from contextlib import closing
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -78,9 +77,8 @@ def _found(model: Model, batch: Batch, steps: int, generator: torch.Generator) -
     ends, frames = model.autoencoder.encode(pictures), batch.video.shape[2]
     noise = torch.randn(ends.shape, generator=generator)
     augmentation = Augmentation(sigma=torch.full((len(ends),), 0.02), noise=noise)
-    beside = both_ends(model.image_encoder, pictures, ends, frames, augmentation)
-    if model.network.config.over_blend:
-        beside = replace(beside, blend=blend(ends, frames))
+    over_blend = model.network.config.over_blend
+    beside = both_ends(model.image_encoder, pictures, ends, frames, augmentation, over_blend=over_blend)
     size = batch.bucket.size
     latents = sample_latents(
         model,

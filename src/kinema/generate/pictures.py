@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from kinema.denoiser.pictures import Augmentation, Beside, blend, both_ends, first_frame
+from kinema.denoiser.pictures import Augmentation, Beside, both_ends, first_frame
 from kinema.diffusion.edm import EDMConfig
 from kinema.encoders.protocols import ImageEncoder
 from kinema.errors import ConfigError
@@ -96,9 +96,8 @@ class Intervals:
         ends = torch.stack([self.latents[:, at : at + 2] for at in places])
         noise = torch.randn(ends.shape, generator=generator, device=generator.device).to(ends)
         augmentation = Augmentation(sigma=torch.full((len(ends),), sigma, device=ends.device), noise=noise)
-        shown = both_ends(_image_encoder(model), pictures, ends, frames, augmentation)
         over_blend = model.network.config.over_blend
-        return replace(shown, blend=blend(ends, frames)) if over_blend else shown
+        return both_ends(_image_encoder(model), pictures, ends, frames, augmentation, over_blend=over_blend)
 
     def joined(self, rows: Float[Tensor, "n c t h w"]) -> Float[Tensor, "1 c t2 h w"]:
         """One sequence: each given frame as it is, and after it what was made up to the next."""
@@ -118,7 +117,15 @@ def intervals_of(
 
 
 def noise_on_pictures(model: Model, asked: float | None) -> float:
-    """How much noise is put on what the network is shown: as asked, else 0.02, the published one."""
+    """How much noise is put on what the network is shown: as asked, else 0.02, the published one.
+
+    What is made over a blend was learned from frames without noise.
+    """
+    config = model.network.config
+    if isinstance(config, VideoUNetConfig) and config.over_blend:
+        if asked:
+            raise ConfigError("this model is shown frames as they are; leave out --augmentation")
+        return 0.0
     if asked is not None and asked < 0:
         raise ConfigError(f"augmentation must not be negative, got {asked}")
     return 0.02 if asked is None and isinstance(model.process, EDMConfig) else asked or 0.0

@@ -133,7 +133,7 @@ def _for_task(config: TrainConfig, network: VideoUNetConfig, channels: int) -> V
     network = replace(network, out_channels=channels)
     placeholder = network.placeholder
     if config.task == "interpolation":
-        placeholder = placeholder or (1, 1)
+        placeholder = None if network.over_blend else placeholder or (1, 1)
     return replace(network, in_channels=network.channels_for(config.task), placeholder=placeholder)
 
 

@@ -79,21 +79,23 @@ class Objective:
     def __call__(
         self, network: Network, batch: Batch, clean: Float[Tensor, "b c t h w"], draws: Draws
     ) -> dict[str, Float[Tensor, " b"]]:
-        """`loss` and its parts."""
-        output, noised = self.predict(network, batch, clean, draws)
+        """`loss` and its parts. What is made over a blend is wrong by what it is wrong in the latents."""
+        output, noised, blend = self.predict(network, batch, clean, draws)
+        if blend is not None:
+            output, noised = output * blend.counts, noised.times(blend.counts)
         return losses(self.process, output, noised)
 
     def predict(
         self, network: Network, batch: Batch, clean: Float[Tensor, "b c t h w"], draws: Draws
-    ) -> tuple[Tensor, NoisedLatents]:
-        """The network's output in float32, and what it was shown."""
+    ) -> tuple[Tensor, NoisedLatents, Blend | None]:
+        """The network's output in float32, what it was shown, and the blend that it was made over."""
         level = timestep(self.process, draws.index, draws.denoise_mask)
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             conditioning, blend = self._told(network, batch, clean, draws)
             noised = self._noised(clean if blend is None else blend.missed_in(clean), draws)
             predict = predictor(network, conditioning, once=True)
             output = predict(noised.latents, level, draws.denoise_mask)
-        return output.float(), noised
+        return output.float(), noised, blend
 
     def _told(self, network: Network, batch: Batch, clean: Tensor, draws: Draws) -> tuple[Told, Blend | None]:
         """What the network is told, and what is taken off the latents, as it is known already."""

@@ -46,7 +46,7 @@ def train_sample_parity(
     if model.image_encoder is not None:
         raise ValueError("parity is for networks that are told a caption, not pictures")
     objective = Objective(model.text_encoder, model.process, preset=model.preset)
-    output, _ = objective.predict(model.network, batch, clean, draws)
+    output, *_ = objective.predict(model.network, batch, clean, draws)
     sigma = seam_sigma(model.process, draws.index, draws.denoise_mask)
     seam = clean + sigma[:, None, :, None, None] * draws.noise
     trained = denoised(model.process, output, seam, sigma).clean

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kinema.dataset.loader import Batch
-from kinema.denoiser.pictures import Augmentation, Beside, blend, both_ends, first_frame
+from kinema.denoiser.pictures import Augmentation, Beside, both_ends, first_frame
 from kinema.diffusion.edm import augmentation_sigma
 from kinema.encoders.protocols import Autoencoder, ImageEncoder
 from kinema.nn import Network, VideoUNet
@@ -88,10 +88,13 @@ class Pictures:
                 ends = clean[:, :, [0, -1]]
                 draws = self._draws(batch, ends)
                 shown = both_ends(
-                    self.image_encoder, batch.video[:, :, [0, -1]], ends, frames, draws.augmentation
+                    self.image_encoder,
+                    batch.video[:, :, [0, -1]],
+                    ends,
+                    frames,
+                    draws.augmentation,
+                    over_blend=network.config.over_blend,
                 )
-                if network.config.over_blend:
-                    shown = replace(shown, blend=blend(ends, frames))
         return shown, draws
 
     def _draws(self, batch: Batch, shown: Tensor) -> PictureDraws:
