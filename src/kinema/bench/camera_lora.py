@@ -50,14 +50,14 @@ _NOISE_STD = 1.2
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How much of everything. The whole takes about ten minutes of one core."""
+    """How much of everything. The whole takes 45 minutes of one core."""
 
     frames: int = 4
-    crops: int = 3
+    crops: int = 6
     speeds: tuple[float, float] = (0.1, 0.13)
     components: int = 12
-    width: int = 64
-    steps: int = 1600
+    width: int = 32
+    steps: int = 1500
     lora_steps: int = 200
     rate: float = 0.02
     lora_rate: float = 0.06
@@ -107,7 +107,7 @@ def run(footage: Path | None = None, recipe: Recipe | None = None) -> dict[str, 
     torch.manual_seed(0)
     pixels = _moves(_photos(footage), recipe)
     autoencoder = fit_patch_pca(
-        PatchPCAConfig(components=recipe.components, whitening=0.5), (to_videos(pixels[0]),)
+        PatchPCAConfig(patch=2, components=recipe.components, whitening=0.5), (to_videos(pixels[0]),)
     )
     clips = _labelled(pixels, autoencoder)
     seen = clips.latents[clips.where(held_out=False)]
@@ -212,26 +212,32 @@ def _label(frames: UInt8[np.ndarray, "t h w 3"]) -> str:
 
 
 def _network(recipe: Recipe) -> VideoUNetConfig:
-    """One level; each frame is shown the first one beside its own noised latents."""
+    """Two levels; each frame is shown the first one, and where its places are, beside its noised latents."""
     return VideoUNetConfig(
-        in_channels=2 * recipe.components,
+        in_channels=2 * recipe.components + 2,
         out_channels=recipe.components,
-        channels=(recipe.width,),
+        channels=(recipe.width, 2 * recipe.width),
         layers=1,
-        heads=(recipe.width // 32,),
-        attention=(True,),
+        heads=(recipe.width // 32, recipe.width // 16),
+        attention=(True, True),
         context_width=_CONTEXT,
         conditions=(),
     )
 
 
 def _shown(first: Float[Tensor, "b c h w"], frames: int) -> VideoConditioning:
-    """The frame beside the noised ones, without its mean colour and at contrast 1."""
+    """The frame beside the noised ones, without its mean colour and at contrast 1; column and row, -1 to 1.
+
+    A zoom goes another way at every place, which attention along time alone could not tell.
+    """
     apart = (first - first.mean((2, 3), keepdim=True)) / _contrast(first)
+    sides = [torch.linspace(-1, 1, side) for side in first.shape[2:]]
+    places = torch.stack(torch.meshgrid(*sides, indexing="ij"))[None].flip(1)
+    shown = torch.cat([apart, places.expand(len(first), -1, -1, -1)], dim=1)
     return VideoConditioning(
         tokens=first.new_zeros(len(first), 1, _CONTEXT),
         values=first.new_zeros(len(first), 0),
-        channels=apart[:, :, None].expand(-1, -1, frames, -1, -1),
+        channels=shown[:, :, None].expand(-1, -1, frames, -1, -1),
     )
 
 
