@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,30 @@ def test_given_frames_come_back_bit_for_bit(loaded: Model, clip: Path) -> None:
     assert kept.tolist() == [True, True, False, False, False, True, True]
     assert torch.equal(latents[:, :, kept], given.latents[:, :, kept])
     assert not torch.isclose(latents[:, :, ~kept], given.latents[:, :, ~kept]).any()
+
+
+def test_given_frames_are_shown_as_they_were(loaded: Model, clip: Path) -> None:
+    """With `keep_given` their pixels come back; the latents are the same without it."""
+    settings = replace(SETTINGS, keep_given=0.15)
+    made = plan(FromText(references=(Reference(path=clip, frames=1),)), ("a", "b"), overlap=2)
+    true = next(frames_at(clip, range(1), Size(32, 32), 6.0))
+    with torch.inference_mode():
+        first, second = sample_windows(loaded, made, settings, torch.Generator().manual_seed(0))
+    plain = sampled(loaded, made)
+    assert np.array_equal(first.frames[0], true)
+    assert not np.array_equal(plain[0].frames[0], true)
+    assert torch.equal(second.latents, plain[1].latents)
+    assert (len(first.frames), len(second.frames)) == (5, 3)
+
+
+def test_videos_with_given_frames_have_their_own_guidance() -> None:
+    settings = replace(SETTINGS, guidance_given=Guidance(scale=1.0))
+    text, taken_over = (Window(prompt="a", frames=4, shown=(0, 4), overlap=overlap) for overlap in (0, 1))
+    edited = replace(text, references=(Reference(path=Path("a.png"), strength=0.5),))
+    exact = replace(text, references=(Reference(path=Path("a.png")),))
+    scales = [settings.guidance_of(window).scale for window in (text, edited, taken_over, exact)]
+    assert scales == [2.0, 2.0, 1.0, 1.0]
+    assert SETTINGS.guidance_of(exact).scale == 2.0
 
 
 def test_the_overlap_is_handed_on_as_latents(loaded: Model, monkeypatch: pytest.MonkeyPatch) -> None:
