@@ -19,6 +19,7 @@ from kinema.generate.conditioning import Reference, given_latents, lay
 from kinema.generate.pipeline import GenerateConfig, config_of, generate, latents_hash
 from kinema.generate.tasks import Connect, Edit, Extend, FromText, Interpolate, files_of
 from kinema.model import load_model
+from kinema.nn.precision import _tell, computed_in
 from kinema.progress import Silent
 from kinema.train.config import TrainConfig
 from kinema.train.loop import train
@@ -42,7 +43,10 @@ def test_the_same_command_gives_the_same_latents(model: Path, tmp_path: Path) ->
     assert other["latents_sha256"] != first["latents_sha256"]
 
 
-def test_bf16_is_a_choice_that_the_sidecar_repeats(model: Path, tmp_path: Path) -> None:
+def test_bf16_is_a_choice_that_the_sidecar_repeats(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kinema.nn.precision.FLOAT32_IS_FASTER", False)
     first = make(model, tmp_path / "a.mp4", precision="bf16", guidance_scale=3.0)
     assert first["precision"] == "bf16"
     again = generate(model, config_of(first), tmp_path / "b.mp4", Silent())
@@ -54,7 +58,20 @@ def test_bf16_is_a_choice_that_the_sidecar_repeats(model: Path, tmp_path: Path) 
     assert np.abs(frames[0] - frames[1]).mean() < 3
 
 
-def test_bf16_keeps_what_is_given_bit_for_bit(model: Path) -> None:
+def test_bf16_on_a_processor_that_multiplies_float32_faster_is_float32(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("kinema.nn.precision.FLOAT32_IS_FASTER", True)
+    _tell.cache_clear()
+    with caplog.at_level("INFO", logger="kinema"):
+        lower = make(model, tmp_path / "a.mp4", precision="bf16")
+    assert "multiplies float32 faster" in caplog.text
+    assert lower["latents_sha256"] == make(model, tmp_path / "b.mp4")["latents_sha256"]
+    assert computed_in("cuda", "bf16") == torch.bfloat16
+
+
+def test_bf16_keeps_what_is_given_bit_for_bit(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kinema.nn.precision.FLOAT32_IS_FASTER", False)
     loaded = load_model(model)
     shape = VideoShape(height=32, width=32, frames=4, fps=6.0)
     clean = torch.randn(1, *shape.latent_shape(loaded.autoencoder))

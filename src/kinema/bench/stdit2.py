@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from kinema.bench.figures import Figure, interleaved, report
 from kinema.bench.naive_stdit2 import naive_forward, plain_layers
 from kinema.bench.resident import peak_bytes
 from kinema.nn import Conditioning, STDiT2, STDiT2Config, build_network, cat_conditioning
+from kinema.nn.precision import computing
 from kinema.nn.products import mm
 
 THREADS = 2
@@ -118,7 +119,7 @@ def training_figures(setting: Setting, rounds: int) -> Iterator[Figure]:
     for name, (trained, form) in forms.items():
         tasks[name] = step_task(form, trained, inputs, None)
         tasks[f"{name}, mask"] = step_task(form, trained, inputs, mask)
-        tasks[f"{name}, bf16"] = step_task(form, trained, inputs, None, bf16=True)
+        tasks[f"{name}, bf16"] = step_task(form, trained, inputs, None, context=in_bf16(name))
     if (latte := latte_task(setting)) is not None:
         tasks["latte"] = latte
     seconds = interleaved(tasks, rounds)
@@ -168,13 +169,13 @@ def step_task(
     inputs: tuple[Tensor, Tensor, Conditioning],
     mask: Tensor | None,
     *,
-    bf16: bool = False,
+    context: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Task:
     """Forward and backward of a mean square."""
 
     def step() -> None:
         network.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with context():
             output = form(*inputs, mask)
         output.float().square().mean().backward()  # type: ignore[no-untyped-call]
 
@@ -245,14 +246,15 @@ def sampling_figures(setting: Setting, rounds: int) -> Iterator[Figure]:
     doubled = torch.cat([latents, latents]), torch.cat([timestep, timestep])
     masks = (("", None), (", first frame given", torch.cat([setting.mask()] * 2)))
     for precision, (name, mask) in itertools.product(("fp32", "bf16"), masks):
-        computing = partial(torch.autocast, "cpu", torch.bfloat16, enabled=precision == "bf16")
-        with torch.inference_mode(), computing():
+        lower = precision == "bf16"
+        contexts = {form: in_bf16(form) if lower else nullcontext for form in ("kinema", "naive")}
+        with torch.inference_mode(), contexts["kinema"]():
             text = network.text_keys_values(pair.tokens)
         forms: dict[str, Task] = {
             "kinema": partial(network, *doubled, pair, mask, text=text),
             "naive": partial(naive_forward, plain, *doubled, pair, mask),
         }
-        tasks = {form: partial(_without_gradients, task, computing) for form, task in forms.items()}
+        tasks = {form: partial(_without_gradients, task, contexts[form]) for form, task in forms.items()}
         seconds = interleaved(tasks, rounds)
         yield Figure(
             name=f"guided sampling step, {precision}{name}",
@@ -263,6 +265,13 @@ def sampling_figures(setting: Setting, rounds: int) -> Iterator[Figure]:
             target=0.6,
             better="lower",
         )
+
+
+def in_bf16(form: str) -> Callable[[], AbstractContextManager[None]]:
+    """As kinema computes when it is asked for bf16; others have autocast."""
+    if form == "kinema":
+        return partial(computing, "cpu", "bf16")
+    return partial(torch.autocast, "cpu", torch.bfloat16)
 
 
 def _without_gradients(task: Task, computing: Callable[[], AbstractContextManager[None]]) -> object:

@@ -20,6 +20,7 @@ from kinema.diffusion.karras import guide_frames, karras_sigmas, linear_guidance
 from kinema.diffusion.protocols import Denoised
 from kinema.diffusion.samplers_ode import sample_euler
 from kinema.nn import build_network
+from kinema.nn.precision import computing
 from kinema.nn.video_unet import VideoConditioning, VideoUNet, VideoUNetConfig
 
 Kind = Literal["kinema", "diffusers"]
@@ -86,11 +87,18 @@ def training_step(network: nn.Module, inputs: Inputs, bfloat16: bool) -> Callabl
 
     def step() -> None:
         network.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        with in_precision(network, bfloat16):
             output = predict(network, inputs)
         (output.float() ** 2).mean().backward()  # type: ignore[no-untyped-call]
 
     return step
+
+
+def in_precision(network: nn.Module, bfloat16: bool) -> torch.autocast:
+    """As kinema computes when it is asked for bf16; the public class has autocast."""
+    if isinstance(network, VideoUNet):
+        return computing("cpu", "bf16" if bfloat16 else "fp32")
+    return torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
 
 
 def sampling(network: nn.Module, inputs: Inputs, steps: int) -> Callable[[], None]:

@@ -6,12 +6,12 @@ from kinema.denoiser.conditions import VideoShape, condition
 from kinema.denoiser.sampling import (
     Given,
     OnStep,
-    Precision,
     Sampler,
     build_denoise,
     default_sampler,
     sample_latents,
 )
+from kinema.nn.precision import Precision
 
 __all__ = [
     "Given",

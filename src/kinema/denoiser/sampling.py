@@ -20,13 +20,12 @@ from kinema.diffusion.protocols import Denoise, Denoised, Draw
 from kinema.diffusion.samplers import sample_ancestral
 from kinema.diffusion.samplers_ode import sample_ddim, sample_dpmpp_2m, sample_euler, sample_heun
 from kinema.model import Model
+from kinema.nn.precision import Precision, computing
 
 OnStep = Callable[[Float[Tensor, "b c t h w"]], None]
 """Is shown the estimate of the clean latents after every call of the network."""
 
 Sampler = Literal["ancestral", "ddim", "euler", "heun", "dpmpp-2m"]
-Precision = Literal["fp32", "bf16"]
-"""What the network multiplies in; latents, sigmas and the steps between them stay in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +58,14 @@ def build_denoise(
     if guided:
         nothing = unconditional(model.network, model.text_encoder, conditioning)
         conditioning = joined(conditioning, nothing)
-    computing = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
-    with computing:
+    with computing(model.device.type, precision):
         predict = predictor(model.network, conditioning)
 
     def denoise(latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]) -> Denoised:
         if guided:
             latents, sigma = torch.cat([latents, latents]), torch.cat([sigma, sigma])
         scaled, timestep = processes.told(model.process, latents, sigma)
-        with computing:
+        with computing(model.device.type, precision):
             output = predict(scaled, timestep, _denoise_mask(sigma)).to(latents.dtype)
         estimate = processes.denoised(model.process, output, latents, sigma)
         if not guided:

@@ -9,8 +9,6 @@ these functions are the plain ones.
 from __future__ import annotations
 
 import math
-import platform
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +16,8 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
+
+from kinema.nn.precision import processor
 
 _SMALLEST = 2**21
 """Multiplications below which choosing costs more than it saves."""
@@ -89,13 +89,8 @@ def _mkl_leaves_avx512_out() -> bool:
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
-        and "AuthenticAMD" in _processor()
+        and "AuthenticAMD" in processor()
     )
-
-
-def _processor() -> str:
-    described = Path("/proc/cpuinfo")
-    return described.read_text(encoding="utf-8") if described.exists() else platform.processor()
 
 
 ONEDNN_IS_FASTER = _mkl_leaves_avx512_out()

@@ -219,7 +219,9 @@ def _cost(  # noqa: PLR0913, PLR0917 - a row and everything that its cost depend
     clips = -(-share // config.parallel.accumulate)
     shape = sizes.latents(row.bucket_frames, Size(row.height, row.width))
     one = step_cost(config.network, shape, checkpointing=config.gradient_checkpointing)
-    kept_bytes = one.kept * clips * (2 if config.precision == "bf16" else 4) / config.parallel.sequence
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    each = computed_in(device, config.precision).itemsize
+    kept_bytes = one.kept * clips * each / config.parallel.sequence
     latents = (sizes.latent_channels, shape.frames, shape.height, shape.width)
     return BucketCost(
         bucket=row.bucket,

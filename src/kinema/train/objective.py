@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,6 +20,7 @@ from kinema.encoders.protocols import EncodedText, TextEncoder
 from kinema.model import Model
 from kinema.motion import MotionMap
 from kinema.nn import Network
+from kinema.nn.precision import Precision, computing
 from kinema.train.config import TrainConfig
 from kinema.train.pictures import Pictures
 
@@ -71,7 +71,7 @@ class Objective:
 
     text_encoder: TextEncoder
     process: Process
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     preset: Preset = "kinema"
     pictures: Pictures | None = None
     motion: MotionMap | None = None
@@ -90,7 +90,7 @@ class Objective:
     ) -> tuple[Tensor, NoisedLatents, Blend | None]:
         """The network's output in float32, what it was shown, and the blend that it was made over."""
         level = timestep(self.process, draws.index, draws.denoise_mask)
-        with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with computing(clean.device.type, self.precision):
             conditioning, blend = self._told(network, batch, clean, draws)
             noised = self._noised(clean if blend is None else blend.missed_in(clean), draws)
             predict = predictor(network, conditioning, once=True)

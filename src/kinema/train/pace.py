@@ -7,20 +7,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from kinema.nn import NetworkConfig, STDiT2Config
 from kinema.nn.counting import step_cost
 from kinema.nn.flops import LatentShape
+from kinema.nn.precision import Precision, computed_in
 
 _STATUS, _CLEAR, _MEMINFO = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/meminfo")
 
 
-def measured_peak(device: torch.device, precision: Literal["fp32", "bf16"], side: int = 1024) -> float:
+def measured_peak(device: torch.device, precision: Precision, side: int = 1024) -> float:
     """Floating-point operations a second of a large matrix product here and now."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = computed_in(device.type, precision)
     side = side if device.type == "cpu" else 8 * side
     matrix = torch.ones(side, side, device=device, dtype=dtype)
     seconds = []

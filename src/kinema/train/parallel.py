@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -26,6 +26,7 @@ from torch.distributed.tensor import DTensor
 from kinema.errors import ConfigError, PeerError
 from kinema.nn import STDiT2
 from kinema.nn.lora import LoRA
+from kinema.nn.precision import Precision, computed_in
 from kinema.nn.sequence import SequenceGroup
 
 T = TypeVar("T")
@@ -203,7 +204,7 @@ def _device(local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def share(module: nn.Module, world: World, precision: Literal["fp32", "bf16"]) -> nn.Module:
+def share(module: nn.Module, world: World, precision: Precision) -> nn.Module:
     """Shard a module's weights among the ranks, and its tokens if the world says so.
 
     A large module is gathered block by block, as is one whose blocks have another precision than the rest.
@@ -219,7 +220,8 @@ def share(module: nn.Module, world: World, precision: Literal["fp32", "bf16"]) -
     if isinstance(module, STDiT2):
         module.share_tokens(world.sequence)
     # Only its blocks are made for weights in bfloat16: norms of PyTorch refuse them beside float32 tokens.
-    blocks = torch.bfloat16 if precision == "bf16" and isinstance(module, STDiT2) else None
+    lower = computed_in(world.device.type, precision) == torch.bfloat16
+    blocks = torch.bfloat16 if lower and isinstance(module, STDiT2) else None
     within = MixedPrecisionPolicy(param_dtype=blocks, reduce_dtype=torch.float32, cast_forward_inputs=False)
     around = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
     large = sum(4 * parameter.numel() for parameter in module.parameters()) > _GATHERED_AT_ONCE
