@@ -15,6 +15,7 @@ from kinema.dataset.plan import Plan, PlanRow, make_plan
 from kinema.errors import ConfigError
 from kinema.model import load_model
 from kinema.nn.counting import count_parameters, step_cost
+from kinema.nn.precision import computed_in
 from kinema.shapes import Size
 from kinema.train.config import TrainConfig
 from kinema.train.encoders import known_encoders, with_encoders, with_sizes
