@@ -112,7 +112,7 @@ def test_the_chain_of_stable_video_diffusion_is_whole(promised: Path, tmp_path: 
         "orbits": "image-to-video",
         "around": "image-to-video",
     }
-    assert all(link.steps <= 5 for link in planned.links)
+    assert all(link.steps <= 6 for link in planned.links)
     assert not (tmp_path / "out").exists()
 
 

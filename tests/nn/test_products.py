@@ -88,7 +88,7 @@ def test_compiles_without_a_graph_break(monkeypatch):
 
 
 def test_intel_stays_with_mkl(monkeypatch):
-    monkeypatch.setattr(products, "_processor", lambda: "vendor_id : GenuineIntel")
+    monkeypatch.setattr(products, "processor", lambda: "vendor_id : GenuineIntel")
     assert not products._mkl_leaves_avx512_out()
 
 
