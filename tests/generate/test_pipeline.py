@@ -63,9 +63,10 @@ def test_bf16_on_a_processor_that_multiplies_float32_faster_is_float32(
 ) -> None:
     monkeypatch.setattr("kinema.nn.precision.FLOAT32_IS_FASTER", True)
     _tell.cache_clear()
-    with caplog.at_level("INFO", logger="kinema"):
+    with caplog.at_level("WARNING", logger="kinema"):
         lower = make(model, tmp_path / "a.mp4", precision="bf16")
     assert "multiplies float32 faster" in caplog.text
+    assert (lower["precision"], lower["computed_in"]) == ("bf16", "float32")
     assert lower["latents_sha256"] == make(model, tmp_path / "b.mp4")["latents_sha256"]
     assert computed_in("cuda", "bf16") == torch.bfloat16
 

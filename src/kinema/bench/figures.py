@@ -7,10 +7,14 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
+
+from kinema.nn.precision import computing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,13 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "load_average": os.getloadavg()[0],
     }
+
+
+def bf16_of(form: str) -> Callable[[], AbstractContextManager[None]]:
+    """As kinema computes when it is asked for bf16; every other form has plain autocast."""
+    if form == "kinema":
+        return partial(computing, "cpu", "bf16")
+    return partial(torch.autocast, "cpu", torch.bfloat16)
 
 
 def interleaved(tasks: Mapping[str, Callable[[], object]], rounds: int = 5) -> dict[str, float]:

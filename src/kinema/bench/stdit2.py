@@ -19,11 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinema.bench.figures import Figure, interleaved, report
+from kinema.bench.figures import Figure, bf16_of, interleaved, report
 from kinema.bench.naive_stdit2 import naive_forward, plain_layers
 from kinema.bench.resident import peak_bytes
 from kinema.nn import Conditioning, STDiT2, STDiT2Config, build_network, cat_conditioning
-from kinema.nn.precision import computing
 from kinema.nn.products import mm
 
 THREADS = 2
@@ -119,7 +118,7 @@ def training_figures(setting: Setting, rounds: int) -> Iterator[Figure]:
     for name, (trained, form) in forms.items():
         tasks[name] = step_task(form, trained, inputs, None)
         tasks[f"{name}, mask"] = step_task(form, trained, inputs, mask)
-        tasks[f"{name}, bf16"] = step_task(form, trained, inputs, None, context=in_bf16(name))
+        tasks[f"{name}, bf16"] = step_task(form, trained, inputs, None, context=bf16_of(name))
     if (latte := latte_task(setting)) is not None:
         tasks["latte"] = latte
     seconds = interleaved(tasks, rounds)
@@ -247,7 +246,7 @@ def sampling_figures(setting: Setting, rounds: int) -> Iterator[Figure]:
     masks = (("", None), (", first frame given", torch.cat([setting.mask()] * 2)))
     for precision, (name, mask) in itertools.product(("fp32", "bf16"), masks):
         lower = precision == "bf16"
-        contexts = {form: in_bf16(form) if lower else nullcontext for form in ("kinema", "naive")}
+        contexts = {form: bf16_of(form) if lower else nullcontext for form in ("kinema", "naive")}
         with torch.inference_mode(), contexts["kinema"]():
             text = network.text_keys_values(pair.tokens)
         forms: dict[str, Task] = {
@@ -265,13 +264,6 @@ def sampling_figures(setting: Setting, rounds: int) -> Iterator[Figure]:
             target=0.6,
             better="lower",
         )
-
-
-def in_bf16(form: str) -> Callable[[], AbstractContextManager[None]]:
-    """As kinema computes when it is asked for bf16; others have autocast."""
-    if form == "kinema":
-        return partial(computing, "cpu", "bf16")
-    return partial(torch.autocast, "cpu", torch.bfloat16)
 
 
 def _without_gradients(task: Task, computing: Callable[[], AbstractContextManager[None]]) -> object:

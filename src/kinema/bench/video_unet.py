@@ -6,21 +6,20 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from kinema.bench.figures import Figure, interleaved, report
+from kinema.bench.figures import Figure, bf16_of, interleaved, report
 from kinema.bench.resident import peak_bytes
 from kinema.diffusion.edm import EDMConfig, denoiser
 from kinema.diffusion.karras import guide_frames, karras_sigmas, linear_guidance
 from kinema.diffusion.protocols import Denoised
 from kinema.diffusion.samplers_ode import sample_euler
 from kinema.nn import build_network
-from kinema.nn.precision import computing
 from kinema.nn.video_unet import VideoConditioning, VideoUNet, VideoUNetConfig
 
 Kind = Literal["kinema", "diffusers"]
@@ -84,21 +83,16 @@ def predict(network: nn.Module, inputs: Inputs, latents: Tensor | None = None) -
 
 def training_step(network: nn.Module, inputs: Inputs, bfloat16: bool) -> Callable[[], None]:
     """Forward and backward of a mean square; gradients are dropped before it, as a trainer does."""
+    kind = "kinema" if isinstance(network, VideoUNet) else "diffusers"
+    context = bf16_of(kind) if bfloat16 else nullcontext
 
     def step() -> None:
         network.zero_grad(set_to_none=True)
-        with in_precision(network, bfloat16):
+        with context():
             output = predict(network, inputs)
         (output.float() ** 2).mean().backward()  # type: ignore[no-untyped-call]
 
     return step
-
-
-def in_precision(network: nn.Module, bfloat16: bool) -> torch.autocast:
-    """As kinema computes when it is asked for bf16; the public class has autocast."""
-    if isinstance(network, VideoUNet):
-        return computing("cpu", "bf16" if bfloat16 else "fp32")
-    return torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
 
 
 def sampling(network: nn.Module, inputs: Inputs, steps: int) -> Callable[[], None]:

@@ -31,10 +31,10 @@ def keep_given(
         return video
     if given.pictures is None:
         raise ValueError("pixels of given frames are kept only where each has latents of its own")
-    made = given.denoise_mask > 0
-    kept = blend_of_given(given.pictures, made)
+    made, pictures = given.denoise_mask.to(video.device) > 0, given.pictures.to(video)
+    kept = blend_of_given(pictures, made)
     shown = _like(video, blend_of_given(video, made), closeness)
-    share = 1 - (1 - shown) * (1 - _stayed(given.pictures, made, closeness))
+    share = 1 - (1 - shown) * (1 - _stayed(pictures, made, closeness))
     share = share * rearrange(~made.all(1), "b -> b 1 1 1 1")
     return torch.lerp(video, kept, share)
 

@@ -33,6 +33,7 @@ from kinema.generate.tasks import Animate, FromText, Interpolate, Plan, Request,
 from kinema.generate.windows import Settings, sample_windows
 from kinema.model import Model
 from kinema.motion import MOST_MOTION
+from kinema.nn.precision import computed_in
 from kinema.progress import Progress
 from kinema.video.reader import probe
 from kinema.video.writer import write_image, write_video
@@ -233,6 +234,7 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
         "sampler": settings.sampler,
         "schedule": settings.schedule,
         "precision": settings.precision,
+        "computed_in": str(computed_in(model.device.type, settings.precision)).removeprefix("torch."),
         "guidance_scale": settings.guidance.scale,
         **({} if settings.guidance.first is None else {"guidance_first": settings.guidance.first}),
         **({} if settings.guidance_given is None else {"guidance_given": settings.guidance_given.scale}),
@@ -371,9 +373,7 @@ def _guidance(config: GenerateConfig) -> Guidance:
 
 def _kept(config: GenerateConfig, model: Model) -> float:
     if config.keep_given and (model.task != "text-to-video" or model.autoencoder.temporal_factor > 1):
-        raise ConfigError(
-            "keep_given is for models of texts whose autoencoder takes single frames; leave it out, or set 0"
-        )
+        raise ConfigError("keep_given needs a model of texts with an autoencoder of single frames; set 0")
     return config.keep_given or 0.0
 
 

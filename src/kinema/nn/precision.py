@@ -47,4 +47,4 @@ def computed_in(device: str, precision: Precision) -> torch.dtype:
 
 @cache
 def _tell() -> None:
-    _log.info("precision bf16: this processor multiplies float32 faster, and computes in it")
+    _log.warning("precision bf16: this processor multiplies float32 faster, and computes in it")
