@@ -96,13 +96,15 @@ def test_what_does_not_fit_is_said(uploads: dict[str, Upload], fields: dict[str,
 def test_facts_are_read_without_loading_the_model(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text(
         '[autoencoder]\nkind = "cogvideox"\n[sampling]\nheight = 8\nwidth = 8\nframes = 9\nfps = 8.0\n'
-        "steps = 4\nguidance_scale = 1.0\n[network]\nfolder = 'network'\n"
+        "steps = 4\nguidance_scale = 4.0\nguidance_given = 1.0\n[network]\nfolder = 'network'\n"
     )
     (tmp_path / "network").mkdir()
     unet = VideoUNetConfig(in_channels=9)
     (tmp_path / "network" / "config.json").write_text(json.dumps(as_record(unet)))
     assert ModelFacts.of(tmp_path).network == unet
     assert ModelFacts.of(tmp_path).grid == TimeGrid(4)
+    assert ModelFacts.of(tmp_path).guidance_hint == "4; given 1"
+    assert FACTS.guidance_hint == "1"
 
 
 def of_network(in_channels: int, *conditions: str) -> ModelFacts:

@@ -56,6 +56,13 @@ class ModelFacts:
     guidance_scale: float
     grid: TimeGrid
     network: NetworkConfig = field(default_factory=STDiT2Config)
+    guidance_given: float | None = None
+
+    @property
+    def guidance_hint(self) -> str:
+        """What an empty field means: one scale, or another one where frames are given."""
+        scale, given = f"{self.guidance_scale:g}", self.guidance_given
+        return scale if given is None or given == self.guidance_scale else f"{scale}; given {given:g}"
 
     @property
     def made_for(self) -> MadeFor:
@@ -83,6 +90,7 @@ class ModelFacts:
             )
             return cls(
                 **{name: sampling[name] for name in _SAMPLING},
+                guidance_given=sampling.get("guidance_given"),
                 grid=TimeGrid(factor),
                 network=network_config(folder),
             )
