@@ -63,6 +63,30 @@ def test_a_new_network_answers_zero_and_ignores_time_and_text():
         assert not block.cross_attn.proj.weight.any()
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"modulate_by_caption": True},
+        {"keeps_given": True, "learned_variance": False},
+        {"frame_times": True},
+    ],
+)
+@pytest.mark.parametrize("given", [False, True])
+def test_captions_of_the_same_latents_share_what_comes_before_them(changes, given):
+    network, told = trained(replace(SMALL, **changes)), conditioning()
+    both = cat_conditioning([told, told.with_caption(network.null_tokens(6))])
+    mask = torch.tensor([[False, True, True, True], [True, True, True, False]]) if given else None
+    doubled = None if mask is None else mask.repeat(2, 1)
+    expected = network(latents().repeat(2, 1, 1, 1, 1), TIMES.repeat(2), both, doubled)
+    assert torch.allclose(network(latents(), TIMES, both, mask), expected, atol=1e-5)
+
+
+def test_conditioning_of_other_rows_is_refused():
+    with pytest.raises(ValueError, match="3 rows of conditioning are no whole times the 2 of the latents"):
+        trained()(latents(), TIMES, conditioning(3))
+
+
 def test_elements_of_a_batch_do_not_touch_each_other():
     network, mask = trained(), torch.tensor([[False, True, True, True], [True, True, True, True]])
     whole = network(latents(), TIMES, conditioning(), mask)

@@ -237,21 +237,26 @@ def latte_task(setting: Setting) -> Task | None:
 
 
 def sampling_figures(setting: Setting, rounds: int) -> Iterator[Figure]:
-    """One guided step: both halves in one pass, the text embedded beforehand or anew."""
+    """One guided step: both halves in one pass, the text embedded beforehand or anew.
+
+    The naive form does the work of both halves from the first layer on.
+    """
     network, plain = setting.network().eval(), plain_layers(setting.network().eval())
     latents, timestep, conditioning = setting.inputs()
     null = conditioning.with_caption(network.null_tokens(setting.words))
     pair = cat_conditioning([conditioning, null])
     doubled = torch.cat([latents, latents]), torch.cat([timestep, timestep])
-    masks = (("", None), (", first frame given", torch.cat([setting.mask()] * 2)))
+    masks = (("", None), (", first frame given", setting.mask()))
     for precision, (name, mask) in itertools.product(("fp32", "bf16"), masks):
         lower = precision == "bf16"
         contexts = {form: bf16_of(form) if lower else nullcontext for form in ("kinema", "naive")}
         with torch.inference_mode(), contexts["kinema"]():
             text = network.text_keys_values(pair.tokens)
         forms: dict[str, Task] = {
-            "kinema": partial(network, *doubled, pair, mask, text=text),
-            "naive": partial(naive_forward, plain, *doubled, pair, mask),
+            "kinema": partial(network, latents, timestep, pair, mask, text=text),
+            "naive": partial(
+                naive_forward, plain, *doubled, pair, None if mask is None else mask.repeat(2, 1)
+            ),
         }
         tasks = {form: partial(_without_gradients, task, contexts[form]) for form, task in forms.items()}
         seconds = interleaved(tasks, rounds)

@@ -25,6 +25,7 @@ from kinema.nn import (
     VideoUNet,
     cat_conditioning,
 )
+from kinema.nn.conditioning import each
 
 Told = Conditioning | VideoConditioning
 Facts = Mapping[str, Float[Tensor, " b"] | Float[Tensor, "b t"]]
@@ -181,7 +182,8 @@ def _cat(first: Tensor | None, second: Tensor | None) -> Tensor | None:
 
 
 def predictor(network: Network, conditioning: Told, *, once: bool = False) -> Predict:
-    """The network with its conditioning. Text is embedded here, where a network can, for all the calls.
+    """The network with its conditioning, which may have several times the rows of what it is called with.
+    Text is embedded here, where a network can, for all the calls.
 
     With `once` the network embeds it in its one call: sharded weights are then gathered once, not twice.
     """
@@ -195,6 +197,9 @@ def predictor(network: Network, conditioning: Told, *, once: bool = False) -> Pr
 
             return predict
         case VideoUNet(), VideoConditioning():
-            return lambda latents, timestep, _: network(latents, timestep, conditioning)
+            rows = len(conditioning.tokens)
+            return lambda latents, timestep, _: network(
+                each(latents, rows), each(timestep, rows), conditioning
+            )
         case _:
             raise TypeError(f"{type(conditioning).__name__} is not for a {type(network).__name__}")

@@ -50,8 +50,8 @@ def build_denoise(
 ) -> Denoise:
     """The model as a function of noised latents and sigma.
 
-    With guidance, one forward pass holds the conditional and the unconditional rows. Text is embedded
-    once, not in every step.
+    With guidance, one forward pass holds the conditional and the unconditional rows, and what they share is
+    computed once. Text is embedded once, not in every step.
     """
     guidance = guidance_scale if isinstance(guidance_scale, Guidance) else Guidance(scale=guidance_scale)
     guided, channels = guidance.is_on, model.conventions.guided_channels
@@ -62,11 +62,11 @@ def build_denoise(
         predict = predictor(model.network, conditioning)
 
     def denoise(latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]) -> Denoised:
-        if guided:
-            latents, sigma = torch.cat([latents, latents]), torch.cat([sigma, sigma])
         scaled, timestep = processes.told(model.process, latents, sigma)
         with computing(model.device.type, precision):
             output = predict(scaled, timestep, _denoise_mask(sigma)).to(latents.dtype)
+        if guided:
+            latents, sigma = torch.cat([latents, latents]), torch.cat([sigma, sigma])
         estimate = processes.denoised(model.process, output, latents, sigma)
         if not guided:
             return estimate

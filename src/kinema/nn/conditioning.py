@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 
@@ -67,3 +67,12 @@ def cat_conditioning(parts: Sequence[Conditioning]) -> Conditioning:
     return Conditioning(
         token_mask=token_mask, **{name: torch.cat(values) for name, values in columns.items()}
     )
+
+
+def each(values: Shaped[Tensor, "b ..."], rows: int) -> Shaped[Tensor, "rows ..."]:
+    """The batch, whole times one after the other, up to so many rows. Raises `ValueError` where none fit."""
+    if len(values) == rows:
+        return values
+    if rows % len(values):
+        raise ValueError(f"{rows} rows of conditioning are no whole times the {len(values)} of the latents")
+    return values.repeat(rows // len(values), *[1] * (values.ndim - 1))

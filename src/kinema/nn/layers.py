@@ -217,3 +217,18 @@ def turn_pairs(
     else:  # one pass over memory instead of seven
         turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cosines, sines))
     return turned.flatten(-2).to(values.dtype)
+
+
+class CaptionEmbedder(nn.Module):
+    """Text tokens to the width of the network; holds the (fixed, random) null caption."""
+
+    y_embedding: Tensor
+
+    def __init__(self, channels: int, width: int, max_tokens: int) -> None:
+        super().__init__()
+        self.register_buffer("y_embedding", torch.randn(max_tokens, channels) / channels**0.5)
+        self.y_proj = Mlp(channels, width, width)
+
+    def forward(self, tokens: Float[Tensor, "b l c"]) -> Float[Tensor, "b l d"]:
+        words: Tensor = self.y_proj(tokens.to(self.y_proj.fc1.weight.dtype))
+        return words

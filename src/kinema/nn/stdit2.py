@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from kinema.nn.attention import Angles, CrossAttention, KeysValues, SelfAttention
-from kinema.nn.conditioning import Conditioning
+from kinema.nn.conditioning import Conditioning, each
 from kinema.nn.given import GivenGate, take_given
 from kinema.nn.layers import (
+    CaptionEmbedder,
     FrameTimes,
     Mlp,
     PatchEmbed,
@@ -47,6 +48,10 @@ class Modulations(NamedTuple):
     final_given: Float[Tensor, "b 1 d"] | None = None
     denoise_mask: Bool[Tensor, "b t"] | None = None
 
+    def first(self, rows: int) -> Modulations:
+        """Those of the first rows, for the blocks."""
+        return self._replace(space=self.space[:rows], time=self.time[:rows])
+
     def own(self, sequence: SequenceGroup) -> Modulations:
         """Those of the frames that a rank of a sequence group holds."""
         if self.space.shape[1] == 1:
@@ -57,26 +62,11 @@ class Modulations(NamedTuple):
         return Modulations(space, time, final, self.final_given, mask)
 
 
-class CaptionEmbedder(nn.Module):
-    """Text tokens to the width of the network; holds the (fixed, random) null caption."""
-
-    y_embedding: Tensor
-
-    def __init__(self, config: STDiT2Config) -> None:
-        super().__init__()
-        null = torch.randn(config.max_tokens, config.caption_channels) / config.caption_channels**0.5
-        self.register_buffer("y_embedding", null)
-        self.y_proj = Mlp(config.caption_channels, config.hidden, config.hidden)
-
-    def forward(self, tokens: Float[Tensor, "b l c"]) -> Float[Tensor, "b l d"]:
-        words: Tensor = self.y_proj(tokens.to(self.y_proj.fc1.weight.dtype))
-        return words
-
-
 class Block(nn.Module):
     """Space, time, text, feed-forward; each a residual, all but the text modulated per frame.
 
-    `text` is the embedded caption, or the keys and values that `keys_values` makes of it.
+    `text` is the embedded caption, or the keys and values that `keys_values` makes of it. Where captions share
+    the tokens, one group of rows after the other, what comes before the text is computed once.
     """
 
     def __init__(self, config: STDiT2Config) -> None:
@@ -101,11 +91,15 @@ class Block(nn.Module):
         places: Angles | None = None,
     ) -> Float[Tensor, "b t s d"]:
         keys_values = text if isinstance(text, tuple) else self.cross_attn.keys_values(text)
-        space = (self.scale_shift_table + modulations.space)[:, :, None].unbind(3)
-        time = (self.scale_shift_table_temporal + modulations.time)[:, :, None].unbind(3)
+        before = modulations.first(len(tokens))
+        space = (self.scale_shift_table + before.space)[:, :, None].unbind(3)
+        time = (self.scale_shift_table_temporal + before.time)[:, :, None].unbind(3)
         tokens = add_gated(tokens, space[2], self.attn(modulate(tokens, space[0], space[1]), None, places))
         if angles is not None:
             tokens = add_gated(tokens, time[2], self._along_time(modulate(tokens, time[0], time[1]), angles))
+        if len(tokens) < len(modulations.space):
+            tokens = each(tokens, len(modulations.space))
+            space = (self.scale_shift_table + modulations.space)[:, :, None].unbind(3)
         tokens = tokens + self.cross_attn(tokens, keys_values, word_mask)
         return add_gated(tokens, space[5], self.mlp(modulate(tokens, space[3], space[4])))
 
@@ -176,7 +170,7 @@ class STDiT2(nn.Module):
         self.t_embedder = ScalarEmbedder(width)
         self.t_block = nn.Sequential(nn.SiLU(), Linear(width, 6 * width))
         self.t_block_temp = nn.Sequential(nn.SiLU(), Linear(width, 3 * width))
-        self.y_embedder = CaptionEmbedder(config)
+        self.y_embedder = CaptionEmbedder(config.caption_channels, width, config.max_tokens)
         self.rope = RotaryEmbedding(width // config.heads)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.final_layer = FinalLayer(config)
@@ -201,15 +195,22 @@ class STDiT2(nn.Module):
         """Frames with `denoise_mask` False are given: clean, and treated at timestep 0.
 
         `text` is `text_keys_values(conditioning.tokens)`, computed once when a prompt serves many steps.
+        `conditioning` may have several times the rows of the rest (and so has the output): groups that
+        differ by their captions alone, as in guidance. Raises `ValueError` where they are no whole times.
         """
+        rows = len(conditioning)
+        timestep = each(timestep, rows)
+        denoise_mask = None if denoise_mask is None else each(denoise_mask, rows)
         words = self.y_embedder(conditioning.tokens) if text is None else None
         word_mask = None if conditioning.token_mask is None else conditioning.token_mask[:, None, None]
         times = self._frame_times(self._grid(latents)[0], conditioning)
         modulations = self.modulations(timestep, conditioning, self._patch_mask(denoise_mask), times)
+        if self.config.modulate_by_caption:
+            latents = each(latents, rows)
         tokens = self.x_embedder(latents.to(self.x_embedder.proj.weight.dtype))
-        tokens = tokens + self.positions(latents, conditioning)[:, None].to(tokens.dtype)
+        tokens = tokens + self.positions(latents, conditioning)[: len(tokens), None].to(tokens.dtype)
         if times is not None:
-            tokens = tokens + times[:, :, None].to(tokens.dtype)
+            tokens = tokens + times[: len(tokens), :, None].to(tokens.dtype)
         frames, angles, places = tokens.shape[1], self._angles(latents, conditioning), self._places(latents)
         if self.sequence is not None:
             tokens, modulations = self.sequence.own(tokens), modulations.own(self.sequence)
@@ -225,7 +226,7 @@ class STDiT2(nn.Module):
         made = self._unpatchify(pixels, latents).float()
         if not self.config.keeps_given:
             return made
-        return take_given(made[:, :-1], made[:, -1:], latents.float(), denoise_mask)
+        return take_given(made[:, :-1], made[:, -1:], each(latents, rows).float(), denoise_mask)
 
     def share_tokens(self, sequence: SequenceGroup | None) -> None:
         """Share the tokens of each clip among the ranks of a group, or (None) no longer."""
