@@ -65,8 +65,8 @@ class Modulations(NamedTuple):
 class Block(nn.Module):
     """Space, time, text, feed-forward; each a residual, all but the text modulated per frame.
 
-    `text` is the embedded caption, or the keys and values that `keys_values` makes of it. Where captions share
-    the tokens, one group of rows after the other, what comes before the text is computed once.
+    `text` is the embedded caption, or the keys and values that `keys_values` makes of it. Where captions
+    share tokens, one group of rows after the other, what comes before the text is computed once.
     """
 
     def __init__(self, config: STDiT2Config) -> None:
