@@ -39,6 +39,17 @@ def test_the_quick_path_gives_the_pixels_of_the_careful_one(clip: Path) -> None:
     assert np.abs(apart.mean(axis=(0, 1))).max() < 3
 
 
+@pytest.mark.parametrize(("height", "width"), [(90, 160), (80, 142), (60, 107), (50, 88), (23, 40), (8, 14)])
+def test_scaled_pictures_have_the_average_and_the_mean_colour_of_the_source(
+    clip: Path, height: int, width: int
+) -> None:
+    expected = cv2.resize(soft(3).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    with open_source(clip) as reader:
+        apart = next(reader.pictures()).rgb(Size(height=height, width=width)) - expected
+    assert np.abs(apart).mean() < 2.5
+    assert np.abs(apart.mean(axis=(0, 1))).max() < 0.9
+
+
 def test_luma_is_the_grey_of_a_grey_picture(tmp_path: Path) -> None:
     path = written(tmp_path / "grey.mp4", np.repeat(soft(2)[..., :1], 3, axis=2))
     size = Size(height=45, width=80)

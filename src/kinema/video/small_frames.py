@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 SMALL_AREA = 80 * 45
 """Pixels of a small frame; its sides follow the source's aspect ratio."""
 
-_ROWS_PER_OUTPUT, _ROWS_FOR_CUTS = 4, 2
+ROWS_PER_OUTPUT, _ROWS_FOR_CUTS = 4, 2
 PLANAR_BITS = {
     f"{family}{layout}p{depth}": bits
     for family in ("yuv", "yuvj")
@@ -45,24 +45,45 @@ def small_rgb(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> UInt
 
 
 def small_plane(
-    plane: av.video.plane.VideoPlane, bits: int, width: int, height: int, rows_read: int = _ROWS_PER_OUTPUT
+    plane: av.video.plane.VideoPlane,
+    bits: int,
+    width: int,
+    height: int,
+    rows_read: int | None = ROWS_PER_OUTPUT,
 ) -> NDArray[np.uint8]:
-    """One plane of a planar frame, averaged to a size; `rows_read` for each row of the result."""
+    """One plane of a planar frame, averaged to a size; `rows_read` for each row of the result, or all."""
     dtype: np.dtype[Any] = np.dtype(np.uint8 if bits == 8 else np.uint16)
     rows = np.frombuffer(memoryview(plane), dtype).reshape(-1, plane.line_size // dtype.itemsize)
-    step = max(plane.height // (rows_read * height), 1)
-    small = averaged(rows[: plane.height : step, : plane.width], width, height)
+    if rows_read is None:
+        small = scaled(rows[: plane.height, : plane.width], width, height)
+    else:
+        step = max(plane.height // (rows_read * height), 1)
+        small = averaged(rows[: plane.height : step, : plane.width], width, height)
     return np.asarray(small >> (bits - 8) if bits > 8 else small, np.uint8)
 
 
+def scaled(plane: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+    """To half the size or less: halved while no row or column is lost by it, then by the area of each pixel,
+    or, by less than two, by two linear samples, which cover it in a sixth of the time.
+    """
+    rows, columns = plane.shape
+    while rows >= 2 * height and columns >= 2 * width and not (rows % 2 or columns % 2):
+        rows, columns = rows // 2, columns // 2
+        plane = _resized(plane, columns, rows)
+    near = rows < 2 * height and columns < 2 * width
+    return _resized(plane, width, height, cv2.INTER_LINEAR if near else cv2.INTER_AREA)
+
+
 def averaged(plane: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    """Area average. Halving is several times faster than any other step, so it goes first."""
+    """Area average, quickly: halved as often as it goes, where the last of an odd number of rows is lost."""
     rows, columns = plane.shape
     while rows >= 2 * height and columns >= 2 * width:
         rows, columns = rows // 2, columns // 2
-        plane = cv2.resize(plane[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
-    return plane if (rows, columns) == (height, width) else _resized(plane, width, height)
+        plane = _resized(plane[: 2 * rows, : 2 * columns], columns, rows)
+    return _resized(plane, width, height)
 
 
-def _resized(plane: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    return np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA))
+def _resized(plane: NDArray[Any], width: int, height: int, how: int = cv2.INTER_AREA) -> NDArray[Any]:
+    if plane.shape == (height, width):
+        return plane
+    return np.asarray(cv2.resize(plane, (width, height), interpolation=how))
