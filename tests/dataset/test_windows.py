@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from kinema.dataset.buckets import Published, Timed
 from kinema.dataset.config import DataConfig
-from kinema.dataset.windows import draw_window, grid_size, grid_times
+from kinema.dataset.windows import draw_window, grid_size, grid_times, windows
 from kinema.manifest import Clip, read_clips
 
 
@@ -53,3 +54,33 @@ def test_times_are_inside_the_clip(clip: Clip) -> None:
     times = grid_times(later, np.arange(grid_size(later)))
     assert times[0] == pytest.approx(3.0 + 0.5 / 24)
     assert 3.0 < min(times) < max(times) < 5.0
+
+
+def test_windows_are_played_at_several_speeds_and_backwards(clip: Clip) -> None:
+    config = DataConfig(bucketing=Timed(fps=8), speeds=(1.0, 3.0), backwards=True)
+    steps = [int(np.diff(places)[0]) for places in draws(clip, 8, config)]
+    assert {step: steps.count(step) > 30 for step in sorted(set(steps))} == dict.fromkeys(
+        (-3, -1, 1, 3), True
+    )
+    told = {abs(int(np.diff(w.places)[0])): w.fps for w in windows(clip, 8, replace(config, windows=2))}
+    assert told == {3: 8.0, 1: 24.0}
+
+
+def test_a_number_of_windows_is_all_that_can_be_drawn(clip: Clip) -> None:
+    config = DataConfig(windows=2, speeds=(1.0, 2.0), backwards=True)
+    stored = [window.places.tolist() for window in windows(clip, 8, config)]
+    assert len(stored) == 8
+    assert all(places.tolist() in stored for places in draws(clip, 8, config))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"speeds": (0.5,)}, "at least 1"),
+        ({"speeds": ()}, "at least 1"),
+        ({"speeds": (2.0,), "bucketing": Published()}, "kind timed"),
+    ],
+)
+def test_speeds_that_do_not_fit_are_refused(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        DataConfig(**change)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinema.dataset.buckets import Bucketing, ClipShape, Published, Timed, effective_fps
-from kinema.dataset.config import DataConfig
+from kinema.dataset.config import DataConfig, Way
 from kinema.manifest import Clip
 
 
 @dataclass(frozen=True)
 class Window:
-    """Places on the frame grid, ascending, and the rate that the network is told."""
+    """Places on the frame grid, in the order of the frames, and the rate that the network is told."""
 
     places: NDArray[np.int64]
     fps: float
@@ -34,29 +34,35 @@ def grid_times(clip: Clip, places: NDArray[np.int64]) -> list[float]:
 
 
 def draw_window(clip: Clip, frames: int, config: DataConfig, generator: np.random.Generator) -> Window:
-    """A random window of so many frames; always one draw."""
-    position = generator.random()
+    """A random window of so many frames: one draw, and another where there are several ways to play it."""
+    position, ways = generator.random(), config.ways
     if config.windows:
         position = _middle(int(position * config.windows), config.windows)
-    return _window_at(clip, frames, config, position)
+    way = ways[int(generator.integers(len(ways)))] if len(ways) > 1 else ways[0]
+    return _window_at(clip, frames, config, position, way)
 
 
 def windows(clip: Clip, frames: int, config: DataConfig) -> list[Window]:
     """All that `draw_window` can give where `config.windows` says how many."""
-    count = 1 if clip.frames == 1 else config.windows
-    return [_window_at(clip, frames, config, _middle(number, count)) for number in range(count)]
+    if clip.frames == 1:
+        return [_window_at(clip, frames, config, _middle(0, 1), config.ways[0])]
+    places = [_middle(number, config.windows) for number in range(config.windows)]
+    return [_window_at(clip, frames, config, place, way) for place in places for way in config.ways]
 
 
 def _middle(number: int, count: int) -> float:
     return (number + 0.5) / count
 
 
-def _window_at(clip: Clip, frames: int, config: DataConfig, position: float) -> Window:
+def _window_at(clip: Clip, frames: int, config: DataConfig, position: float, way: Way) -> Window:
     if clip.frames == 1:
         return Window(np.zeros(frames, dtype=np.int64), config.image_fps)
-    places = _places(clip, frames, config.bucketing, position)
-    fps = config.image_fps if frames == 1 else _told_fps(clip, config.bucketing)
-    return Window(np.clip(places, 0, grid_size(clip) - 1), fps)
+    bucketing = config.bucketing
+    if isinstance(bucketing, Timed):
+        bucketing = replace(bucketing, fps=way.speed * bucketing.fps)
+    places = np.clip(_places(clip, frames, bucketing, position), 0, grid_size(clip) - 1)
+    fps = config.image_fps if frames == 1 else _told_fps(clip, bucketing)
+    return Window(places[::-1] if way.backwards else places, fps)
 
 
 def _told_fps(clip: Clip, bucketing: Bucketing) -> float:
