@@ -19,6 +19,7 @@ from kinema.nn import products
 
 EPS = 1e-6
 _SCORES_IN_CACHE = 2**19
+"""Of one core; the threads work on a piece together."""
 _LONG = 256
 _LARGE = 2**25
 """Multiplications of one matrix of scores below which two threads gain nothing from oneDNN."""
@@ -99,26 +100,29 @@ def attention(
     return out
 
 
+def _scores_at_once() -> int:
+    return _SCORES_IN_CACHE * torch.get_num_threads()
+
+
 def _groups(qkv: Float[Tensor, "b t s n"], heads: int, along_time: bool) -> list[tuple[int | slice, ...]]:
-    """Pieces of `b t s` that no attention crosses and that fit a cache: single frames, or some places."""
+    """Pieces of `b t s` that no attention crosses and that fit a cache: some frames, or some places."""
     clips, frames, places, width = qkv.shape
     if not along_time:
-        return [(b, slice(t, t + 1)) for b in range(clips) for t in range(frames)]
-    size = max(1, _SCORES_IN_CACHE // (2 * frames * max(frames * heads, width // 3)))
+        size = max(1, _scores_at_once() // (heads * places**2))
+        return [(b, slice(t, t + size)) for b in range(clips) for t in range(0, frames, size)]
+    size = max(1, _scores_at_once() // (2 * frames * max(frames * heads, width // 3)))
     return [(b, slice(None), slice(s, s + size)) for b in range(clips) for s in range(0, places, size)]
 
 
 def _batched(values: Float[Tensor, "t s h d"], along_time: bool) -> Float[Tensor, "n l d"]:
-    """One matrix for each head (and place); strides of whole frames are too long to compute on."""
+    """One matrix for each head and place, or frame; strides of whole frames are too long to compute on."""
     if along_time:
         return rearrange(values, "t s h d -> (s h) t d").contiguous()
-    return rearrange(values, "1 s h d -> h s d")
+    return rearrange(values, "t s h d -> (t h) s d")
 
 
 def _frames(values: Float[Tensor, "n l d"], along_time: bool, heads: int) -> Float[Tensor, "t s h d"]:
-    if along_time:
-        return rearrange(values, "(s h) t d -> t s h d", h=heads)
-    return rearrange(values, "h s d -> 1 s h d")
+    return rearrange(values, "(s h) t d -> t s h d" if along_time else "(t h) s d -> t s h d", h=heads)
 
 
 class _SelfAttention(torch.autograd.Function):
@@ -140,7 +144,8 @@ class _SelfAttention(torch.autograd.Function):
         ways = _ways(q_weight, k_weight, parts.shape[-1], rope_first)
         out = torch.empty(parts.shape[1:], dtype=qkv.dtype)
         sums = []
-        for where in _groups(qkv, heads, along_time):
+        ctx.groups = _groups(qkv, heads, along_time)
+        for where in ctx.groups:
             *plain, values = (_batched(part[where], along_time) for part in parts)
             made = [_prepare(p.float(), how, rotation) for p, how in zip(plain, ways, strict=True)]
             queries, keys = (part.to(qkv.dtype) for part in made)
@@ -162,7 +167,7 @@ class _SelfAttention(torch.autograd.Function):
         grad_qkv = torch.empty_like(qkv)
         inner = rearrange(grad_qkv, "b t s (n h d) -> n b t s h d", n=3, h=heads)
         totals: list[Tensor | None] = [None, None]
-        for where, row in zip(_groups(qkv, heads, along_time), sums, strict=True):
+        for where, row in zip(ctx.groups, sums, strict=True):
             *plain, values, o, g = (_batched(part[where], along_time) for part in (*parts, out, outer))
             plain = [part.float() for part in plain]
             made = [_prepare(p, how, rotation).to(qkv.dtype) for p, how in zip(plain, ways, strict=True)]
@@ -228,7 +233,7 @@ def _pieces(queries: Tensor, keys: Tensor) -> list[tuple[slice, slice]]:
     """Matrices and rows whose scores fit a cache; oneDNN takes float32 one matrix at a time."""
     count, length, _ = queries.shape
     step = 1 if queries.dtype == torch.float32 and products_pay(queries[0], keys[0]) else count
-    rows = 2 ** max(4, (_SCORES_IN_CACHE // (step * keys.shape[1])).bit_length() - 1)
+    rows = 2 ** max(4, (_scores_at_once() // (step * keys.shape[1])).bit_length() - 1)
     return [
         (slice(n, n + step), slice(row, row + rows))
         for n in range(0, count, step)
