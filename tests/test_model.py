@@ -10,8 +10,10 @@ from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.rectified_flow import RectifiedFlowConfig
 from kinema.encoders.embedded import PatchPCA, PatchPCAConfig, WordTextConfig, WordTextEncoder
 from kinema.errors import CheckpointError
-from kinema.model import Model, SamplingDefaults, TrainedOn, load_model, model_hash, save_model
+from kinema.lora import write_lora
+from kinema.model import Model, SamplingDefaults, TrainedOn, load_model, model_hash, pack_model, save_model
 from kinema.nn import STDiT2, STDiT2Config
+from kinema.nn.lora import LoRAConfig, new_lora
 
 
 def make_model() -> Model:
@@ -49,6 +51,27 @@ def test_averaged_weights_are_preferred(tmp_path: Path) -> None:
     assert torch.equal(load_model(tmp_path).network.state_dict()[key], average[key])
     raw = load_model(tmp_path, ema=False).network.state_dict()[key]
     assert torch.equal(raw, model.network.state_dict()[key])
+
+
+@pytest.mark.parametrize("grain", [None, 8])
+def test_a_lora_beside_the_weights_is_part_of_the_model(tmp_path: Path, grain: int | None) -> None:
+    model = make_model()
+    save_model(tmp_path / "base", model)
+    lora = new_lora(model.network, LoRAConfig(rank=2, target="linear"))
+    with torch.no_grad():
+        for parameter in lora.parameters():
+            parameter.normal_()
+    write_lora(tmp_path / "run" / "lora", lora, part="transformer")
+    pack_model(tmp_path / "base", tmp_path / "plain", grain=grain)
+    pack_model(tmp_path / "base", tmp_path / "laid", grain=grain, lora=tmp_path / "run")
+    weights = Path("network") / "model.safetensors"
+    assert (tmp_path / "laid" / weights).read_bytes() == (tmp_path / "plain" / weights).read_bytes()
+    assert model_hash(tmp_path / "laid") != model_hash(tmp_path / "plain")
+    name = "blocks.0.mlp.fc1"
+    plain, laid = (load_model(tmp_path / part).network.get_submodule(name) for part in ("plain", "laid"))
+    apart = laid.weight - plain.weight - lora.delta(name)
+    assert apart.abs().max() < (0.01 if grain is None else 1.0)
+    assert apart.square().mean() < 0.05 * lora.delta(name).square().mean()
 
 
 def test_the_hash_follows_the_weights(tmp_path: Path) -> None:

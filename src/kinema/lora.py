@@ -42,14 +42,20 @@ _NOT_PLAIN = {"use_dora": False, "bias": "none", "fan_in_fan_out": False, "modul
 
 def write_lora(folder: Path, lora: LoRA, *, part: Part, base: str = "") -> None:
     """Write both layouts into `folder`; `base` names the model that it was trained on."""
+    write_adapter(folder, lora, base=base)
     tensors = {name: value.detach() for name, value in lora.state_dict().items()}
-    write_tensors(folder / _PEFT, {f"base_model.model.{name}": value for name, value in tensors.items()})
     folded = {name: _folded(name, value, lora) for name, value in tensors.items()}
     write_tensors(
         folder / _DIFFUSERS,
         {f"{part}.{name}": value for name, value in folded.items()},
         metadata={"format": "pt"},
     )
+
+
+def write_adapter(folder: Path, lora: LoRA, *, base: str = "") -> None:
+    """Write PEFT's layout alone."""
+    tensors = {f"base_model.model.{name}": value.detach() for name, value in lora.state_dict().items()}
+    write_tensors(folder / _PEFT, tensors)
     write_json(folder / _PEFT_CONFIG, _peft_config(lora, base))
 
 

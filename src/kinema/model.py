@@ -43,6 +43,7 @@ from kinema.encoders.offload import offload
 from kinema.encoders.protocols import Autoencoder, ImageEncoder, TextEncoder
 from kinema.errors import CheckpointError, OutputError
 from kinema.files import write_text
+from kinema.lora import FOLDER, merge_loras, read_lora, write_adapter
 from kinema.motion import MotionMap
 from kinema.nn import (
     Network,
@@ -180,8 +181,19 @@ def _optional(folder: Path, model: Model) -> dict[str, Any]:
     return record
 
 
+def _lay_on(folder: Path, network: Network, lora: Path, grain: int | None) -> None:
+    """Keep a LoRA beside the weights of a model folder, in half precision; loading the model merges it."""
+    added = read_lora(lora, network).half()
+    if grain is not None:
+        _round(added, grain)
+    write_adapter(folder / FOLDER, added)
+
+
 def load_model(folder: Path, *, ema: bool = True) -> Model:
-    """Read a model folder; `ema` prefers the averaged weights where there are any. Ready for sampling."""
+    """Read a model folder; `ema` prefers the averaged weights where there are any. Ready for sampling.
+
+    A LoRA that lies in the folder beside the weights is merged into them.
+    """
     record = _read_record(folder)
     source = str(folder / _MODEL)
     try:
@@ -201,6 +213,8 @@ def load_model(folder: Path, *, ema: bool = True) -> Model:
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{source} lacks {error}; it is not a whole model description") from error
     _fill(folder, folder / record["network"]["folder"] / _TENSORS, model, ema)
+    if (folder / FOLDER).is_dir():
+        merge_loras(model.network, [str(folder)])
     for part in model.parts:
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(False)
@@ -208,9 +222,15 @@ def load_model(folder: Path, *, ema: bool = True) -> Model:
 
 
 def pack_model(
-    folder: Path, target: Path, phrases: Mapping[str, str] | None = None, grain: int | None = None
+    folder: Path,
+    target: Path,
+    phrases: Mapping[str, str] | None = None,
+    grain: int | None = None,
+    lora: Path | None = None,
 ) -> Model:
     """Write a small copy to hand on: the averaged weights alone, in half precision where they are large.
+
+    `lora` is kept beside them: they stay as they are to the bit, and need not be handed on again.
 
     `phrases` are other words that its text encoder is to know (see `WordTextConfig`). With `grain` the
     network's matrices are rounded to steps of at most the `grain`th part of their standard deviation: it
@@ -229,6 +249,8 @@ def pack_model(
     if grain is not None:
         _round(model.network, grain)
     save_model(target, model)
+    if lora is not None:
+        _lay_on(target, model.network, lora, grain)
     return model
 
 
@@ -247,7 +269,7 @@ def model_hash(folder: Path) -> str:
     _read_record(folder)
     digest = hashlib.sha256()
     parts = [folder / _MODEL]
-    for name in (_NETWORK, _AVERAGE, _VAE, _TEXT, _IMAGE):
+    for name in (_NETWORK, _AVERAGE, _VAE, _TEXT, _IMAGE, FOLDER):
         parts += sorted(path for path in (folder / name).rglob("*") if path.is_file())
     for path in parts:
         with path.open("rb") as file:

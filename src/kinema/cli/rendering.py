@@ -54,6 +54,10 @@ def pack(
             validator=validators.Number(gte=1),
         ),
     ] = None,
+    lora: Annotated[
+        Path | None,
+        Parameter(name="--lora", help="A LoRA to keep beside the weights; the model then always has it."),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Write a small copy of a model to hand on: averaged weights, in half precision."""
@@ -62,7 +66,7 @@ def pack(
     from kinema.world.wording import PHRASES
 
     known = None if phrases is None else PHRASES if phrases == "world" else read_json(Path(phrases))
-    pack_model(run, out, known, grain)
+    pack_model(run, out, known, grain, lora)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     show({"out": str(out), "bytes": size, "sha256": model_hash(out)}, as_json=json)
     return 0
