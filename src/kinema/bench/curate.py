@@ -14,8 +14,6 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
-import cv2
-
 from kinema.bench.curate_pass import decode_figure, memory_figure, pass_figures
 from kinema.bench.curate_scores import camera_figure, text_figures
 from kinema.bench.cuts import cut_quality_figures
@@ -54,7 +52,6 @@ def run(footage: Path | None = None, *, quick: bool = False, only: str | None = 
     no footage."""
     effort = QUICK if quick else Effort()
     folder = _footage(footage)
-    cv2.setNumThreads(1)
     parts = PARTS if only is None else (only,)
     with tempfile.TemporaryDirectory(prefix="kinema-bench-") as work:
         figures = [figure for part in parts for figure in _figures(part, folder, Path(work), effort)]
