@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import random
 import struct
+import weakref
 import zlib
 from collections.abc import Iterator
 from fractions import Fraction
@@ -39,6 +41,18 @@ def test_sequential_pass_gives_every_frame_with_its_time(clip: Path) -> None:
     assert [frame.index for frame in frames] == list(range(60))
     assert [frame.pts_s for frame in frames] == pytest.approx([index / 20 for index in range(60)], abs=1e-6)
     assert [index_of(frame.pixels) for frame in frames] == list(range(60))
+
+
+def test_nothing_of_a_closed_source_waits_for_the_garbage_collector(clip: Path) -> None:
+    gc.disable()
+    try:
+        with open_source(clip, threads=1) as reader:
+            picture = next(reader.pictures_at([1.0]))
+            left = [weakref.ref(reader), weakref.ref(picture)]
+        del reader, picture
+        assert [each() for each in left] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_probe_tells_the_container_facts(clip: Path) -> None:

@@ -51,6 +51,8 @@ _UNSEEKABLE = {"gif", "apng"}  # a frame is drawn over the earlier ones
 class Reader:
     """One open source; make it with `open_source`. Its pictures can be gone through once."""
 
+    _packets: Iterator[Packet[Any]]
+
     def __init__(
         self,
         path: Located,
@@ -77,6 +79,13 @@ class Reader:
         self.opening = known or self._opened(self._first_raw())
         self._origin_s, self._geometry = self.opening.origin_s, self.opening.geometry
         self.info = self.opening.info
+
+    def release(self) -> None:
+        """Let go of decoder and frames. Its generators point back at it, so that otherwise tens of megabytes
+        would wait for the garbage collector."""
+        self._raw, self._packets, self._first = iter(()), iter(()), None
+        self._ahead.clear()
+        self._decoded.clear()
 
     def pictures(self) -> Iterator[Picture]:
         """Every frame in order of time, from the first."""
@@ -159,7 +168,7 @@ class Reader:
 
     def _begin(self) -> None:
         """Where the container stands now. What was read ahead or decoded stays when `_raw` is replaced."""
-        self._packets: Iterator[Packet[Any]] = self._container.demux(self._stream)
+        self._packets = self._container.demux(self._stream)
         self._ahead: deque[Packet[Any]] = deque()
         self._decoded: deque[VideoFrame] = deque()
         self._fed_ticks = -math.inf
@@ -311,7 +320,10 @@ def open_source(
             reader = Reader(path, container, limits, threads, openings.of(path) if quick else None)
             if quick:
                 openings.keep(path, reader.opening)
-        yield reader
+        try:
+            yield reader
+        finally:
+            reader.release()
 
 
 def probe(path: Located, *, limits: Limits | None = None) -> SourceInfo:
