@@ -94,6 +94,15 @@ def test_the_round_trip_is_exact_to_the_byte(tmp_path: Path) -> None:
         assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "public" / name).read_bytes(), name
 
 
+def test_a_lora_beside_the_weights_is_not_left_behind(tmp_path: Path) -> None:
+    published(tmp_path / "public")
+    convert_open_sora(tmp_path / "public", tmp_path / "model", OpenSoraConfig())
+    (tmp_path / "model" / "lora").mkdir()
+    with pytest.raises(CheckpointError, match="holds a LoRA beside its weights.*kinema pack"):
+        export_open_sora(tmp_path / "model", tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
 def test_a_converted_model_computes_what_its_weights_say(tmp_path: Path, published_encoders: Path) -> None:
     tensors = published(tmp_path / "public")
     config = OpenSoraConfig(

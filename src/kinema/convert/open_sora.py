@@ -27,6 +27,7 @@ from kinema.encoders.autoencoder_kl import FrameAutoencoder, FrameAutoencoderCon
 from kinema.encoders.text import T5Config, T5TextEncoder
 from kinema.errors import CheckpointError, OutputError
 from kinema.files import writable_folder, write_text
+from kinema.lora import FOLDER
 from kinema.model import Model, SamplingDefaults, TrainedOn, network_config, write_description
 from kinema.nn import STDiT2, STDiT2Config, build_network
 
@@ -93,6 +94,11 @@ def export_open_sora(model_folder: Path, out: Path, *, ema: bool = True) -> dict
     config = network_config(model_folder)
     if not isinstance(config, STDiT2Config):
         raise CheckpointError(f"{model_folder} holds a {config.kind}; Open-Sora's layout is for stdit2")
+    if (model_folder / FOLDER).is_dir():
+        raise CheckpointError(
+            f"{model_folder} holds a LoRA beside its weights; lay it into them first: "
+            f"kinema pack {model_folder} --out MERGED"
+        )
     record = public_record(config)
     averaged = model_folder / "ema" / "network.safetensors"
     file = averaged if ema and averaged.is_file() else model_folder / "network" / TENSORS
