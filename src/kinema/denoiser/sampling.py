@@ -20,6 +20,7 @@ from kinema.diffusion.protocols import Denoise, Denoised, Draw
 from kinema.diffusion.samplers import sample_ancestral
 from kinema.diffusion.samplers_ode import sample_ddim, sample_dpmpp_2m, sample_euler, sample_heun
 from kinema.model import Model
+from kinema.nn.conditioning import each
 from kinema.nn.precision import Precision, computing
 
 OnStep = Callable[[Float[Tensor, "b c t h w"]], None]
@@ -65,8 +66,7 @@ def build_denoise(
         scaled, timestep = processes.told(model.process, latents, sigma)
         with computing(model.device.type, precision):
             output = predict(scaled, timestep, _denoise_mask(sigma)).to(latents.dtype)
-        if guided:
-            latents, sigma = torch.cat([latents, latents]), torch.cat([sigma, sigma])
+        latents, sigma = each(latents, len(output)), each(sigma, len(output))
         estimate = processes.denoised(model.process, output, latents, sigma)
         if not guided:
             return estimate

@@ -49,10 +49,8 @@ def to_rgb(
     target = size or geometry.displayed
     stored = _swapped(target) if geometry.turns % 2 else target
     alpha = _has_alpha(frame)
-    small = None if alpha or interpolation != "AREA" else _averaged(frame, stored, None)
-    if small is not None:
-        pixels = small
-    else:
+    pixels = None if alpha or interpolation != "AREA" else _averaged(frame, stored, None)
+    if pixels is None:
         pixels = _flattened(frame, stored) if alpha else _converted(frame, stored, interpolation)
     return orient(pixels, geometry.mirror, geometry.turns) if geometry.mirror or geometry.turns else pixels
 
@@ -73,7 +71,7 @@ def _averaged(
     """RGB or luma from the averages of the planes, of `rows_read` rows (None: all) for each row of the
     result; None for larger pictures and for formats whose planes are no YUV.
 
-    A third of swscale's cost, which first reads and filters all of them.
+    Less than half of swscale's cost, which first reads and filters all of them.
     """
     shares = _LUMA_SHARES.get(_matrix(frame) or int(frame.colorspace))
     bits = PLANAR_BITS.get(frame.format.name)
