@@ -98,7 +98,7 @@ def test_a_lora_beside_the_weights_is_not_left_behind(tmp_path: Path) -> None:
     published(tmp_path / "public")
     convert_open_sora(tmp_path / "public", tmp_path / "model", OpenSoraConfig())
     (tmp_path / "model" / "lora").mkdir()
-    with pytest.raises(CheckpointError, match="holds a LoRA beside its weights.*kinema pack"):
+    with pytest.raises(CheckpointError, match=r"holds a LoRA beside its weights.*kinema pack"):
         export_open_sora(tmp_path / "model", tmp_path / "back")
     assert not (tmp_path / "back").exists()
 
