@@ -39,6 +39,7 @@ from kinema.encoders.folder import (
     store_image_encoder,
     store_text_encoder,
 )
+from kinema.encoders.grammar import Language
 from kinema.encoders.offload import offload
 from kinema.encoders.protocols import Autoencoder, ImageEncoder, TextEncoder
 from kinema.errors import CheckpointError, OutputError
@@ -66,7 +67,8 @@ class SamplingDefaults:
 
     `guidance_first` is the scale of the first frame, where it is not the same for all; `guidance_given` that
     of clips with given frames. `keep_given`: how close what is made comes to given frames where it is taken
-    from them (kinema.denoiser.keeping); 0 takes nothing.
+    from them (kinema.denoiser.keeping); 0 takes nothing. `parts_apart`: in which share of the steps the parts
+    of a prompt are denoised each by itself (kinema.denoiser.parts); 0: a prompt is one whole.
     """
 
     height: int
@@ -79,6 +81,7 @@ class SamplingDefaults:
     guidance_shape: GuidanceShape = "linear"
     guidance_given: float | None = None
     keep_given: float = 0.0
+    parts_apart: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +227,7 @@ def load_model(folder: Path, *, ema: bool = True) -> Model:
 def pack_model(
     folder: Path,
     target: Path,
-    phrases: Mapping[str, str] | None = None,
+    language: Language | None = None,
     grain: int | None = None,
     lora: Path | None = None,
 ) -> Model:
@@ -232,17 +235,17 @@ def pack_model(
 
     `lora` is kept beside them: they stay as they are to the bit, and need not be handed on again.
 
-    `phrases` are other words that its text encoder is to know (see `WordTextConfig`). With `grain` the
+    `language` is what its text encoder is to know besides (see `WordTextConfig`). With `grain` the
     network's matrices are rounded to steps of at most the `grain`th part of their standard deviation: it
     takes the same room, and compresses well. Raises `OutputError` when `target` is in use.
     """
     if target.is_dir() and any(target.iterdir()):
         raise OutputError(f"{target} is not empty; name another folder")
     model = load_model(folder)
-    if phrases and not isinstance(model.text_encoder, WordTextEncoder):
-        raise CheckpointError(f"{folder}: phrases are for word-level text encoders; leave them out")
-    if phrases and isinstance(model.text_encoder, WordTextEncoder):
-        model.text_encoder.learn_phrases(phrases)
+    if language is not None:
+        if not isinstance(model.text_encoder, WordTextEncoder):
+            raise CheckpointError(f"{folder}: phrases are for word-level text encoders; leave them out")
+        model.text_encoder.learn(language)
     for part in (model.network, model.text_encoder):
         if isinstance(part, nn.Module):
             part.half()

@@ -45,19 +45,31 @@ _SCORED = (160, 80)
 _FPS = 8.0
 _HELD_OUT = 5
 _CONTEXT = 16
-_NOISE_STD = 1.6
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the network's training: its steps; ln sigma is drawn around `above` that of the spread."""
+
+    steps: int
+    above: float
+    std: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How much of everything. The whole takes an hour and a half of one core."""
+    """How much of everything. The whole takes an hour and a half of one core.
+
+    The network first learns to draw what it sees, at little noise, then to decide where it goes, at more; the
+    LoRAs are trained and sampled as the last stage is.
+    """
 
     frames: int = 4
-    crops: int = 6
+    crops: int = 8
     speeds: tuple[float, float] = (0.1, 0.13)
     components: int = 12
     width: int = 32
-    steps: int = 2600
+    stages: tuple[Stage, ...] = (Stage(2000, 1.0, 1.2), Stage(1500, 2.0, 1.6))
     lora_steps: int = 400
     rate: float = 0.02
     lora_rate: float = 0.06
@@ -112,8 +124,10 @@ def run(footage: Path | None = None, recipe: Recipe | None = None) -> dict[str, 
     clips = _labelled(pixels, autoencoder)
     seen = clips.latents[clips.where(held_out=False)]
     network = VideoUNet(_network(recipe))
-    model = _Model(network, _process(seen), autoencoder)
-    _fit(network, model, seen, recipe, _Length(recipe.steps, recipe.rate))
+    models = [_Model(network, _process(seen, stage), autoencoder) for stage in recipe.stages]
+    for model, stage in zip(models, recipe.stages, strict=True):
+        _fit(network, model, seen, recipe, _Length(stage.steps, recipe.rate))
+    model = models[-1]
     network.requires_grad_(False)
     without = _share(model, clips, recipe)
     with_lora = dict[str, float]()
@@ -241,17 +255,17 @@ def _shown(first: Float[Tensor, "b c h w"], frames: int) -> VideoConditioning:
     )
 
 
-def _process(latents: Float[Tensor, "n c t h w"]) -> EDMConfig:
+def _process(latents: Float[Tensor, "n c t h w"], stage: Stage) -> EDMConfig:
     """Sized by what differs from the first frame; sampling starts at no more noise than training shows."""
     spread = float(_moved(latents)[:, :, 1:].square().mean().sqrt())
-    middle = math.log(spread) + 2
+    middle = math.log(spread) + stage.above
     return EDMConfig(
         prediction="edm",
         sigma_data=spread,
         p_mean=middle,
-        p_std=_NOISE_STD,
+        p_std=stage.std,
         sigma_min=0.05 * spread,
-        sigma_max=math.exp(middle + 2 * _NOISE_STD),
+        sigma_max=math.exp(middle + 2 * stage.std),
     )
 
 

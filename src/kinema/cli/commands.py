@@ -88,6 +88,12 @@ class Sampling:
         float | None,
         Parameter(help="Take from given frames what comes this close to them: 0 nothing, 0.15 a good deal."),
     ] = None
+    parts_apart: Annotated[
+        float | None,
+        Parameter(
+            help="Share of the steps in which each thing of a prompt is made by itself; 0: all as one."
+        ),
+    ] = None
     motion: Annotated[
         float | None, Parameter(help="How much moves, 0 to 255; 127 is the middle of what it was trained on.")
     ] = None

@@ -62,11 +62,12 @@ def pack(
 ) -> int:
     """Write a small copy of a model to hand on: averaged weights, in half precision."""
     from kinema.checkpoint import read_json
+    from kinema.encoders.grammar import Language
     from kinema.model import model_hash, pack_model
-    from kinema.world.wording import PHRASES
+    from kinema.world.wording import LANGUAGE
 
-    known = None if phrases is None else PHRASES if phrases == "world" else read_json(Path(phrases))
-    pack_model(run, out, known, grain, lora)
+    told = None if phrases is None else LANGUAGE if phrases == "world" else Language(read_json(Path(phrases)))
+    pack_model(run, out, told, grain, lora)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     show({"out": str(out), "bytes": size, "sha256": model_hash(out)}, as_json=json)
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kinema.denoiser.conditions import Facts, Told, VideoShape, joined, predictor, told, unconditional
+from kinema.denoiser.parts import Parts, denoise_together, lay_together, split_prompts
 from kinema.denoiser.pictures import Beside
 from kinema.diffusion import processes
 from kinema.diffusion.guidance import Guidance, guide, split_pair
@@ -19,6 +20,7 @@ from kinema.diffusion.processes import Process, Schedule
 from kinema.diffusion.protocols import Denoise, Denoised, Draw
 from kinema.diffusion.samplers import sample_ancestral
 from kinema.diffusion.samplers_ode import sample_ddim, sample_dpmpp_2m, sample_euler, sample_heun
+from kinema.errors import ConfigError
 from kinema.model import Model
 from kinema.nn.conditioning import each
 from kinema.nn.precision import Precision, computing
@@ -96,6 +98,7 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     beside: Beside | None = None,
     facts: Facts | None = None,
     noise: Float[Tensor, "b c t h w"] | None = None,
+    parts_apart: float = 0.0,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "b c t h w"]:
     """Latents of a clip for each prompt. Given frames come back exactly as they are.
@@ -103,19 +106,27 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     A generator for each prompt: what becomes of it does not depend on its neighbours in the batch.
     `sampler` None: the ancestral one for a discrete process, Euler for the others. `schedule` is for those.
     `beside` is what a network of pictures is shown, `facts` what it is told of each row; `noise` is where the
-    latents begin, drawn when left out.
+    latents begin, drawn when left out. `parts_apart`: in which share of the steps the parts of a prompt, if
+    its encoder can tell them, are denoised each by itself (kinema.denoiser.parts); for prompts alone.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
+    alone = parts_apart > 0 and given is None and beside is None and noise is None
+    parts = split_prompts(model.text_encoder, prompts) if alone else None
+    if parts is not None:
+        prompts, generators = parts.captions, [generators[prompt] for prompt in parts.prompt]
+        facts = {name: told[list(parts.prompt)] for name, told in (facts or {}).items()}
     text = model.text_encoder.encode(prompts)
     conditioning = told(model.network, text, shape, facts, model.conventions, beside=beside).to(model.device)
     denoise = build_denoise(model, conditioning, guidance_scale=guidance_scale, precision=precision)
     draw = _rows(generators, shape.latent_shape(model.autoencoder), model.device)
     noise = draw() if noise is None else noise.to(model.device)
-    denoise = denoise if on_step is None else _counted(denoise, on_step)
     sigmas = processes.sampling_sigmas(model.process, steps, schedule, noise[0, 0].numel())
-    run = _Run(denoise, noise, sigmas, draw, given)
-    latents = _sampled(run, model.process, sampler or default_sampler(model), steps)
+    run = _Run(denoise, noise, sigmas, draw, given, on_step)
+    sampler = sampler or default_sampler(model)
+    if parts is not None:
+        return _in_parts(run, model.process, sampler, parts, parts_apart)
+    latents = _sampled(run, model.process, sampler, steps)
     return latents if beside is None or beside.blend is None else beside.blend.with_missed(latents)
 
 
@@ -128,10 +139,38 @@ class _Run:
     sigmas: Float[Tensor, " steps+1"]
     draw: Draw
     given: Given | None
+    on_step: OnStep | None = None
+
+
+def _in_parts(
+    run: _Run, process: Process, sampler: Sampler, parts: Parts, apart: float
+) -> Float[Tensor, "b c t h w"]:
+    """Every part by itself for the first steps, then all of a prompt's in one clip."""
+    steps = len(run.sigmas) - 1
+    if sampler == "ancestral" or steps < 2:
+        raise ConfigError(
+            "parts of a prompt need 2 steps or more of euler, heun, ddim or dpmpp-2m; or set parts_apart to 0"
+        )
+    middle, on_step = min(max(1, round(apart * steps)), steps - 1), run.on_step
+    firsts, estimates = [parts.rows(prompt)[0] for prompt in range(parts.prompts)], list[Tensor]()
+
+    def watched(clean: Float[Tensor, "b c t h w"]) -> None:
+        estimates[:] = [clean]
+        if on_step is not None:
+            on_step(clean[firsts])
+
+    early = replace(run, sigmas=run.sigmas[: middle + 1], on_step=watched)
+    latents = _sampled(early, process, sampler, middle)
+    laid = lay_together(parts, latents, estimates[0])
+    begun = laid.latents / (1 + run.sigmas[middle].to(laid.latents) ** 2) ** 0.5
+    together = denoise_together(run.denoise, parts, laid.shares)
+    late = replace(run, denoise=together, noise=begun, sigmas=run.sigmas[middle:])
+    return _sampled(late, process, sampler, steps - middle)
 
 
 def _sampled(run: _Run, process: Process, sampler: Sampler, steps: int) -> Float[Tensor, "b c t h w"]:
-    denoise, noise, sigmas = run.denoise, run.noise, run.sigmas
+    denoise = run.denoise if run.on_step is None else _counted(run.denoise, run.on_step)
+    noise, sigmas = run.noise, run.sigmas
     mask, clean = (None, None) if run.given is None else (run.given.denoise_mask, run.given.latents)
     match sampler:
         case "ancestral":

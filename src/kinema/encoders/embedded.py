@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kinema.encoders.grammar import Grammar, Language, Part
 from kinema.encoders.protocols import EncodedText
 from kinema.encoders.wording import reword, words
 from kinema.nn.products import Linear
@@ -137,6 +138,7 @@ class WordTextConfig:
     """Word embeddings with positions and `layers` transformer layers over them.
 
     `phrases` are other words for what the captions say, replaced before anything else: `{"ball": "circle"}`.
+    `grammar` tells captions of several things apart.
     """
 
     kind: Literal["words"] = "words"
@@ -145,6 +147,7 @@ class WordTextConfig:
     heads: int = 4
     max_tokens: int = 48
     phrases: Mapping[str, str] = field(default_factory=dict)
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.width % self.heads:
@@ -208,9 +211,16 @@ class WordTextEncoder(nn.Module):
         )
         return grown
 
-    def learn_phrases(self, phrases: Mapping[str, str]) -> None:
-        """Know these other words from now on, besides those it knew."""
-        self.config = replace(self.config, phrases={**self.config.phrases, **phrases})
+    def learn(self, language: Language) -> None:
+        """Know these other words from now on, besides those it knew, and this grammar."""
+        known = {**self.config.phrases, **language.phrases}
+        self.config = replace(self.config, phrases=known, grammar=language.grammar or self.config.grammar)
+
+    def parts(self, caption: str) -> list[Part]:
+        """A caption for each thing, in words that it was taught; the caption as it is without a grammar."""
+        grammar = self.config.grammar
+        found = [Part(caption)] if grammar is None else grammar.parts(self._told(caption))
+        return [replace(found[0], caption=caption)] if len(found) == 1 else found
 
     def unknown_words(self, caption: str) -> list[str]:
         """Words outside the vocabulary and words past `max_tokens`, in order, each once."""

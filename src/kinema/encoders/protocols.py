@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from kinema.encoders.grammar import Part
+
 
 class EncodedText(NamedTuple):
     """Token embeddings and the mask that is True where a token is real; every row has at least one."""
@@ -85,6 +87,15 @@ def training_latents(
         if isinstance(autoencoder, Variational)
         else autoencoder.encode(video)
     )
+
+
+@runtime_checkable
+class Parting(Protocol):
+    """A text encoder that can tell a caption of several things apart."""
+
+    def parts(self, caption: str) -> list[Part]:
+        """A caption for each thing; the caption as it is where there is one, or none."""
+        ...
 
 
 class ImageEncoder(Protocol):

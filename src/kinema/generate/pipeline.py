@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,23 +16,24 @@ from torch import Tensor
 
 from kinema import __version__
 from kinema.checkpoint import as_record, from_record, write_json
-from kinema.denoiser import Precision, Sampler, default_sampler
-from kinema.diffusion.guidance import Guidance, GuidanceShape
+from kinema.denoiser import default_sampler
+from kinema.denoiser.parts import split_prompts
+from kinema.diffusion.guidance import Guidance
 from kinema.diffusion.iddpm import IDDPMConfig
-from kinema.diffusion.processes import Schedule, most_steps
+from kinema.diffusion.processes import most_steps
 from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import ConfigError
 from kinema.files import file_sha256, writable_folder
 from kinema.generate.conditioning import frames_in
+from kinema.generate.config import NO_PROMPT, GenerateConfig
 from kinema.generate.film import Film, latents_hash
 from kinema.generate.loading import ready_model
 from kinema.generate.mask_strategy import prompt_schedule
 from kinema.generate.pictures import check_task, known_elevation, noise_on_pictures
 from kinema.generate.repeatable import repeatable
-from kinema.generate.tasks import Animate, FromText, Interpolate, Plan, Request, Task, files_of, plan_of
+from kinema.generate.tasks import Animate, FromText, Interpolate, Plan, Request, files_of, plan_of
 from kinema.generate.windows import Settings, sample_windows
 from kinema.model import Model
-from kinema.motion import MOST_MOTION
 from kinema.nn.precision import computed_in
 from kinema.progress import Progress
 from kinema.video.reader import probe
@@ -46,82 +47,8 @@ _log = logging.getLogger(__name__)
 INTERVALS_A_WINDOW = 32
 """Of interpolation: what is decoded together, so that no seam shows between its frames."""
 
-NO_PROMPT = 'the prompt is empty; say what to show, such as --prompt "a rabbit in the grass"'
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
 _VIDEOS = {".mp4"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateConfig:
-    """One video or image. What is None is the model's own default (what it was trained on).
-
-    `task` None: text to video or image, or, with `image`, that picture as the first frame. `frames` are
-    those of one segment; each of the `segments` begins with the last `overlap` frames of the one before.
-    The prompt may change from segment to segment: `|0|a cat|2|a dog`. `schedule` says where a sampler other
-    than the ancestral one has its steps. `precision` is what the network multiplies in. `guidance_first` is
-    the scale of the first frame, which grows to `guidance_scale` ("linear": in the last frame; "triangle": in
-    the middle); `guidance_given` is the scale of videos with given frames, from which `keep_given` takes what
-    comes close to them (kinema.denoiser.keeping). `elevation` (degrees) is for
-    models of orbits. `motion` is told to networks that know it, from 0 to 255; `augmentation` is the noise on
-    a picture that is shown to the network.
-    Each `lora` is `PATH` or `PATH:weight`. `offload` keeps the encoders in main memory while the network
-    samples on a GPU, and changes nothing of what is made.
-    """
-
-    prompt: str
-    image: Path | None = None
-    task: Task | None = None
-    frames: int | None = None
-    height: int | None = None
-    width: int | None = None
-    fps: float | None = None
-    steps: int | None = None
-    sampler: Sampler | None = None
-    schedule: Schedule = "respaced"
-    precision: Precision = "fp32"
-    guidance_scale: float | None = None
-    guidance_first: float | None = None
-    guidance_shape: GuidanceShape | None = None
-    guidance_given: float | None = None
-    keep_given: float | None = None
-    motion: float | None = None
-    elevation: float | None = None
-    augmentation: float | None = None
-    seed: int = 0
-    segments: int = 1
-    overlap: int | None = None
-    loop: bool = False
-    ema: bool = True
-    lora: tuple[str, ...] = ()
-    offload: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.prompt.strip() and self.image is None and self.task is None:
-            raise ConfigError(NO_PROMPT)
-        if self.elevation is not None and not -90 <= self.elevation <= 90:
-            raise ConfigError(f"elevation is from -90 to 90 degrees, got {self.elevation:g}")
-        if self.motion is not None and not 0 <= self.motion <= MOST_MOTION:
-            raise ConfigError(f"motion is from 0 (still) to {MOST_MOTION:g}, got {self.motion:g}")
-        if self.keep_given is not None and self.keep_given < 0:
-            raise ConfigError(f"keep_given must not be negative, got {self.keep_given:g}")
-        for name in ("frames", "height", "width", "fps", "steps", "segments", "overlap"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigError(f"{name} must be above 0, got {value}")
-        if self.precision not in get_args(Precision):
-            known = " or ".join(get_args(Precision))
-            raise ConfigError(f"precision must be {known}, got {self.precision}")
-        if self.image is not None and not self.image.is_file():
-            raise ConfigError(f"image {self.image} does not exist; name a picture to start from")
-        if self.image is not None and self.task is not None:
-            raise ConfigError("image is for a video from text; leave it out of this task")
-
-    @property
-    def asked(self) -> Task:
-        """The task, whichever way it was said."""
-        if self.task is not None:
-            return self.task
-        return FromText() if self.image is None else Animate(image=self.image)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +166,7 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
         **({} if settings.guidance.first is None else {"guidance_first": settings.guidance.first}),
         **({} if settings.guidance_given is None else {"guidance_given": settings.guidance_given.scale}),
         **({} if not settings.keep_given else {"keep_given": settings.keep_given}),
+        **_parts_record(job, model),
         **({} if settings.motion is None else {"motion": settings.motion}),
         **({} if settings.elevation is None else {"elevation": settings.elevation}),
         "seed": config.seed,
@@ -254,6 +182,20 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
         "latents_sha256": film.latents_sha256,
         "unknown_words": unknown_words(model, job),
     }
+
+
+def _parts_record(job: Job, model: Model) -> dict[str, Any]:
+    """The captions that the prompts of windows without given frames were divided into."""
+    apart, windows = (
+        job.settings.parts_apart,
+        [window for window in job.plan.windows if not window.keeps_frames],
+    )
+    parts = (
+        split_prompts(model.text_encoder, [window.prompt for window in windows])
+        if apart and windows
+        else None
+    )
+    return {} if parts is None else {"parts_apart": apart, "parts": parts.captions}
 
 
 def reference_records(job: Job) -> list[dict[str, str]]:
@@ -359,6 +301,7 @@ def _settings(config: GenerateConfig, model: Model) -> Settings:
         guidance=guidance,
         guidance_given=None if given is None or given == guidance.scale else replace(guidance, scale=given),
         keep_given=_kept(config, model),
+        parts_apart=config.parts_apart or 0.0,
         motion=config.motion,
         elevation=known_elevation(config.elevation, model.network.config),
         augmentation=noise_on_pictures(model, config.augmentation),

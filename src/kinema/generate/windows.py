@@ -39,6 +39,7 @@ class Settings:
     guidance: Guidance
     guidance_given: Guidance | None = None
     keep_given: float = 0.0
+    parts_apart: float = 0.0
     sampler: Sampler | None = None
     schedule: Schedule = "respaced"
     precision: Precision = "fp32"
@@ -172,6 +173,7 @@ def sample_batch(
         given=given,
         beside=beside_together([row.beside for row in rows]),
         facts=settings.facts(len(rows), shape.frames),
+        parts_apart=settings.parts_apart,
         on_step=on_step,
     )
 

@@ -11,10 +11,10 @@ from typing import Any, Literal
 from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import CheckpointError, ConfigError
 from kinema.generate.conditioning import Reference, lay
+from kinema.generate.config import NO_PROMPT, GenerateConfig
 from kinema.generate.mask_strategy import prompt_schedule
 from kinema.generate.orbit import around
 from kinema.generate.pictures import check_task, known_elevation
-from kinema.generate.pipeline import NO_PROMPT, GenerateConfig
 from kinema.generate.tasks import (
     Animate,
     Connect,

@@ -286,6 +286,7 @@ def _sampling_defaults(config: TrainConfig, plan: Plan) -> SamplingDefaults:
         guidance_shape=config.preview.guidance_shape,
         guidance_given=config.preview.guidance_given,
         keep_given=config.preview.keep_given,
+        parts_apart=config.preview.parts_apart,
     )
 
 

@@ -111,6 +111,7 @@ def _sampled(
         generator=[torch.Generator(model.device).manual_seed(seed) for seed in seeds],
         sampler=config.sampler,
         given=held,
+        parts_apart=defaults.parts_apart,
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from kinema.world.captions import CAMERAS, MOTIONS, PLACES
+from kinema.encoders.grammar import Grammar, Language
+from kinema.world.captions import CAMERAS, GROUNDS, MOTIONS, PLACES, SIZES
+from kinema.world.scene import Colour, Place, Shape
 
 
 def _each(said: str, *others: str) -> dict[str, str]:
@@ -173,3 +175,28 @@ PHRASES: Mapping[str, str] = _merged(
     )
 )
 """What is said to what the captions say. No caption of the world is changed by it."""
+
+_TOWARDS_PLACE = {
+    Place.LEFT: (-1.0, 0.0),
+    Place.RIGHT: (1.0, 0.0),
+    Place.TOP: (0.0, -1.0),
+    Place.BOTTOM: (0.0, 1.0),
+    Place.MIDDLE: (0.0, 0.0),
+}
+_GRAMMAR = Grammar(
+    things=tuple(shape.value for shape in Shape),
+    modifiers=(
+        "a",
+        "an",
+        "the",
+        "one",
+        *(colour.value for colour in Colour),
+        *(word for texts in SIZES.values() for word in texts),
+    ),
+    joints=("and",),
+    phrases=tuple(text for texts in MOTIONS.values() for text in texts),
+    shared=(*GROUNDS.values(), *(text for texts in CAMERAS.values() for text in texts), "static camera"),
+    places={text: way for place, way in _TOWARDS_PLACE.items() for text in PLACES[place]},
+)
+LANGUAGE = Language(PHRASES, _GRAMMAR)
+"""Other words, and how the captions speak of several objects."""

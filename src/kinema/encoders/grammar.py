@@ -1,0 +1,99 @@
+"""A caption of several things as a caption of each, for models that know one thing at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from kinema.encoders.wording import words
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is said of one thing, and the way from the middle to where it is to be, right and down."""
+
+    caption: str
+    place: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grammar:
+    """How captions speak of several things, in the words that an encoder was taught.
+
+    Each word of `things` names one, and begins with the `modifiers` before it, unless it stands in one of the
+    `phrases`. What the phrases of `shared` say belongs to every part. `places`: phrases and the way from the
+    middle that each means, right and down, 1 being the edge.
+    """
+
+    things: tuple[str, ...]
+    modifiers: tuple[str, ...] = ()
+    joints: tuple[str, ...] = ()
+    phrases: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    places: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def parts(self, told: Sequence[str]) -> list[Part]:
+        """A part for each thing of a caption, in order; the whole caption where it names one or none."""
+        rest, shared = self._without(told, self.shared)
+        begins = self._begins(rest)
+        if len(begins) < 2:
+            return [Part(" ".join(told), self._place(told))]
+        spans = [rest[start:stop] for start, stop in pairwise([0, *begins[1:], len(rest)])]
+        own = [self._trimmed(span) for span in spans]
+        return [Part(" ".join([*span, *shared]), self._place(span)) for span in own]
+
+    def _begins(self, told: Sequence[str]) -> list[int]:
+        """Where the words about each thing begin."""
+        fixed = {
+            place
+            for start, length in self._found(told, self.phrases)
+            for place in range(start, start + length)
+        }
+        found = list[int]()
+        for place, word in enumerate(told):
+            if word in self.things and place not in fixed:
+                while place and told[place - 1] in self.modifiers:
+                    place -= 1  # noqa: PLW2901 - the words before it are its own
+                found.append(place)
+        return found
+
+    def _without(self, told: Sequence[str], phrases: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The caption without some phrases, and their words."""
+        taken = {
+            place for start, length in self._found(told, phrases) for place in range(start, start + length)
+        }
+        return (
+            [word for place, word in enumerate(told) if place not in taken],
+            [word for place, word in enumerate(told) if place in taken],
+        )
+
+    def _place(self, told: Sequence[str]) -> tuple[float, float] | None:
+        for phrase, way in self.places.items():
+            if self._found(told, (phrase,)):
+                return way
+        return None
+
+    def _trimmed(self, span: Sequence[str]) -> Sequence[str]:
+        while span and span[-1] in self.joints:
+            span = span[:-1]
+        return span
+
+    @staticmethod
+    def _found(told: Sequence[str], phrases: Sequence[str]) -> list[tuple[int, int]]:
+        """First word and length of each phrase, wherever it stands."""
+        split = [words(phrase) for phrase in phrases]
+        return [
+            (start, len(phrase))
+            for phrase in split
+            for start in range(len(told) - len(phrase) + 1)
+            if list(told[start : start + len(phrase)]) == phrase
+        ]
+
+
+@dataclass(frozen=True)
+class Language:
+    """Other people's words for what captions say, and how captions speak of several things."""
+
+    phrases: Mapping[str, str] = field(default_factory=dict)
+    grammar: Grammar | None = None
