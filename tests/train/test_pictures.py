@@ -100,7 +100,7 @@ def test_what_a_blend_misses_is_a_share_of_how_far_its_frames_are_apart() -> Non
     ends[:, 0, 1, :, :3] = 2.0
     shown = blend(ends, 5)
     assert shown.mean[0, 0, :, 0, 0].tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]
-    spread = shown.spread[0, 0, 0, 1]
+    spread = shown.spread[0, 0, 3, 1]
     assert spread.tolist() == pytest.approx([2.0, 2.0, 2 * (2 / 3) ** 0.5, 2 * (1 / 3) ** 0.5, 1e-3, 1e-3])
     assert shown.spread[0, 1].unique().tolist() == pytest.approx([1e-3])
     latents = torch.randn(1, 2, 5, 4, 6, generator=torch.Generator().manual_seed(0))
@@ -112,14 +112,14 @@ def test_two_frames_are_shown_beside_each_other() -> None:
     generator = torch.Generator().manual_seed(0)
     ends = torch.randn(2, 3, 2, 12, 16, generator=generator)
     ends[1] = ends[0, :, :1] + 0.1 * (ends[0] - ends[0, :, :1])
-    shown = compared(ends, blend(ends, 5))
+    shown = compared(blend(ends, 5))
     assert shown.shape == (2, 8, 5, 12, 16)
     apart, texture, size, way = shown.split([3, 3, 1, 1], dim=1)
     torch.testing.assert_close(apart[1], apart[0])
     torch.testing.assert_close(size[0] - size[1], torch.full_like(size[0], math.log(10) / 2))
     assert texture.square().mean().item() == pytest.approx(1.0)
     assert way[0, 0, :, 0, 0].tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
-    turned = compared(ends.flip(2), blend(ends.flip(2), 5))
+    turned = compared(blend(ends.flip(2), 5))
     torch.testing.assert_close(turned[:, :3], -apart)
     torch.testing.assert_close(turned[:, 3:7], shown[:, 3:7])
 
@@ -133,14 +133,14 @@ def test_errors_over_a_blend_count_as_errors_of_the_latents() -> None:
     torch.testing.assert_close(ratio, ratio[:, :1, :, :1, :1].expand_as(ratio))
 
 
-def test_a_network_over_a_blend_begins_as_the_blend(
+def test_a_network_along_the_flow_is_shown_what_is_carried(
     squares: Path, between_run: TrainConfig, tmp_path: Path
 ) -> None:
-    """Before it has learned anything but zero, what it makes is the linear blend of the two frames."""
-    network = replace(between_run.network, over_blend=True)
+    """Its input channels are those, and it has no placeholder."""
+    network = replace(between_run.network, along_flow=True)
     train(replace(between_run, network=network, steps=1, save_every=1), squares, tmp_path / "run")
     model = load_model(tmp_path / "run")
-    assert model.network.config.over_blend
+    assert model.network.config.along_flow
     assert model.network.config.placeholder is None
     assert model.network.config.in_channels == 3 * model.network.config.out_channels + 2
 

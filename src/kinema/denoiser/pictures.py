@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from kinema.encoders.autoencoder_kl import FrameAutoencoder
 from kinema.encoders.protocols import Autoencoder, ImageEncoder
+from kinema.video.flow import carried
 
 _LEAST_SPREAD = 1e-3
 _USUAL_SPREAD = 0.1
@@ -30,12 +32,23 @@ class _Unscaled(Protocol):
 
 @dataclass(frozen=True)
 class Blend:
-    """The linear blend of two frames in scaled latents, and how much there can be to add to it: where the two
-    are alike, next to nothing.
-    """
+    """Two frames as each would look at every time between them, in scaled latents."""
 
-    mean: Float[Tensor, "b c t h w"]
-    spread: Float[Tensor, "b c 1 h w"]
+    early: Float[Tensor, "b c t h w"]
+    late: Float[Tensor, "b c t h w"]
+
+    @cached_property
+    def mean(self) -> Float[Tensor, "b c t h w"]:
+        """From the first to the last in equal steps."""
+        share = torch.linspace(0, 1, self.early.shape[2], device=self.early.device)
+        return torch.lerp(self.early, self.late, repeat(share, "t -> 1 1 t 1 1"))
+
+    @cached_property
+    def spread(self) -> Float[Tensor, "b c t h w"]:
+        """How much there can be to add: how far the two are apart, over 3x3 places."""
+        apart = rearrange((self.late - self.early).square(), "b c t h w -> b (c t) h w")
+        around = F.avg_pool2d(apart, 3, stride=1, padding=1, count_include_pad=False).sqrt()
+        return around.clamp_min(_LEAST_SPREAD).view(self.early.shape)
 
     def missed_in(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         """What the blend misses, as a share of the spread."""
@@ -46,7 +59,7 @@ class Blend:
         return self.mean + missed * self.spread
 
     @property
-    def counts(self) -> Float[Tensor, "b c 1 h w"]:
+    def counts(self) -> Float[Tensor, "b c t h w"]:
         """How much an error in a place counts beside the others of its clip: in latents, not as a share."""
         return self.spread / self.spread.square().mean((1, 2, 3, 4), keepdim=True).sqrt()
 
@@ -103,15 +116,16 @@ def both_ends(  # noqa: PLR0913 - as many things decide it
     frames: int,
     augmentation: Augmentation,
     *,
-    over_blend: bool = False,
+    along_flow: Autoencoder | None = None,
 ) -> Beside:
     """The first and last of `frames`, noised as (scaled) latents, and a channel that is 1 on them.
 
-    Between them the network puts what it has learned to put there. `over_blend`: every frame is shown what
-    the two are beside each other (`compared`), without noise.
+    Between them the network puts what it has learned to put there. `along_flow`: the autoencoder of a network
+    that makes what the two, carried along the flow, miss; every frame is shown what they then are beside each
+    other (`compared`), without noise.
     """
-    mixed = blend(latents, frames) if over_blend else None
-    channels = _ends_and_mask(augmentation.on(latents), frames) if mixed is None else compared(latents, mixed)
+    mixed = None if along_flow is None else blend_along_flow(along_flow, pictures, latents, frames)
+    channels = _ends_and_mask(augmentation.on(latents), frames) if mixed is None else compared(mixed)
     tokens = image_encoder.encode(rearrange(pictures, "b c t h w -> (b t) c h w"))
     return Beside(
         tokens=rearrange(tokens, "(b t) n d -> b (t n) d", t=2),
@@ -129,22 +143,21 @@ def _ends_and_mask(ends: Float[Tensor, "b c 2 h w"], frames: int) -> Float[Tenso
     return torch.cat([shown, mask], dim=1)
 
 
-def compared(ends: Float[Tensor, "b c 2 h w"], mixed: Blend) -> Float[Tensor, "b c2 t h w"]:
-    """Two frames beside each other, for each frame between them; c2 is 2 c + 2.
+def compared(mixed: Blend) -> Float[Tensor, "b c2 t h w"]:
+    """Two frames beside each other, at each time between them; c2 is 2 c + 2.
 
     How they differ, as a share of the spread; what they show together, without its mean over the places
     around and at contrast 1; the logarithm of the spread; and how far the frame is from the first, 0 to 1.
     """
     frames = mixed.mean.shape[2]
-    apart = (ends[:, :, 1] - ends[:, :, 0]) / mixed.spread[:, :, 0]
-    together = ends.mean(2)
+    apart = (mixed.late - mixed.early) / mixed.spread
+    together = rearrange((mixed.early + mixed.late) / 2, "b c t h w -> b (c t) h w")
     around = F.avg_pool2d(together, _AROUND, stride=1, padding=_AROUND // 2, count_include_pad=False)
-    texture = together - around
-    texture = texture / texture.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(_LEAST_SPREAD)
-    size = (mixed.spread[:, :, 0].mean(1, keepdim=True) / _USUAL_SPREAD).log() / 2
-    still = torch.cat([apart, texture, size], dim=1)[:, :, None].expand(-1, -1, frames, -1, -1)
-    way = torch.linspace(0, 1, frames, device=ends.device, dtype=ends.dtype)
-    return torch.cat([still, way[:, None, None].expand(len(ends), 1, -1, *ends.shape[3:])], dim=1)
+    texture = (together - around).view(apart.shape)
+    texture = texture / texture.square().mean((1, 2, 3, 4), keepdim=True).sqrt().clamp_min(_LEAST_SPREAD)
+    size = (mixed.spread.mean(1, keepdim=True) / _USUAL_SPREAD).log() / 2
+    way = torch.linspace(0, 1, frames, device=apart.device, dtype=apart.dtype)
+    return torch.cat([apart, texture, size, way[:, None, None].expand_as(size)], dim=1)
 
 
 def beside_together(rows: Sequence[Beside | None]) -> Beside | None:
@@ -157,19 +170,27 @@ def beside_together(rows: Sequence[Beside | None]) -> Beside | None:
         tokens=torch.cat([row.tokens for row in found]),
         channels=torch.cat([row.channels for row in found]),
         augmentation=torch.cat([row.augmentation for row in found]),
-        blend=Blend(torch.cat([one.mean for one in blends]), torch.cat([one.spread for one in blends]))
+        blend=Blend(torch.cat([one.early for one in blends]), torch.cat([one.late for one in blends]))
         if blends
         else None,
     )
 
 
 def blend(ends: Float[Tensor, "b c 2 h w"], frames: int) -> Blend:
-    """From the first to the last in equal steps; the spread is how far they are apart, over 3x3 places."""
-    share = repeat(torch.linspace(0, 1, frames, device=ends.device), "t -> 1 1 t 1 1")
-    apart = (ends[:, :, 1] - ends[:, :, 0]).square()
-    spread = F.avg_pool2d(apart, 3, stride=1, padding=1, count_include_pad=False).sqrt()
-    mean = torch.lerp(ends[:, :, :1], ends[:, :, 1:], share)
-    return Blend(mean, spread.clamp_min(_LEAST_SPREAD)[:, :, None])
+    """Two frames that stay as they are: their mean is the linear blend."""
+    return Blend(*(ends[:, :, at : at + 1].expand(-1, -1, frames, -1, -1) for at in (0, 1)))
+
+
+def blend_along_flow(
+    autoencoder: Autoencoder,
+    pictures: Float[Tensor, "b 3 2 h w"],
+    latents: Float[Tensor, "b c 2 h w"],
+    frames: int,
+) -> Blend:
+    """Two frames carried along the optical flow between them; its ends are latents that are known."""
+    early, late = (autoencoder.encode(side).to(latents) for side in carried(pictures, frames))
+    early[:, :, 0], late[:, :, -1] = latents[:, :, 0], latents[:, :, 1]
+    return Blend(early, late)
 
 
 def unscaled(autoencoder: Autoencoder, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t h2 w2"]:

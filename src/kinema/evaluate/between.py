@@ -77,8 +77,8 @@ def _found(model: Model, batch: Batch, steps: int, generator: torch.Generator) -
     ends, frames = model.autoencoder.encode(pictures), batch.video.shape[2]
     noise = torch.randn(ends.shape, generator=generator)
     augmentation = Augmentation(sigma=torch.full((len(ends),), 0.02), noise=noise)
-    over_blend = model.network.config.over_blend
-    beside = both_ends(model.image_encoder, pictures, ends, frames, augmentation, over_blend=over_blend)
+    along_flow = model.autoencoder if model.network.config.along_flow else None
+    beside = both_ends(model.image_encoder, pictures, ends, frames, augmentation, along_flow=along_flow)
     size = batch.bucket.size
     latents = sample_latents(
         model,

@@ -96,8 +96,8 @@ class Intervals:
         ends = torch.stack([self.latents[:, at : at + 2] for at in places])
         noise = torch.randn(ends.shape, generator=generator, device=generator.device).to(ends)
         augmentation = Augmentation(sigma=torch.full((len(ends),), sigma, device=ends.device), noise=noise)
-        over_blend = model.network.config.over_blend
-        return both_ends(_image_encoder(model), pictures, ends, frames, augmentation, over_blend=over_blend)
+        along_flow = model.autoencoder if model.network.config.along_flow else None
+        return both_ends(_image_encoder(model), pictures, ends, frames, augmentation, along_flow=along_flow)
 
     def joined(self, rows: Float[Tensor, "n c t h w"]) -> Float[Tensor, "1 c t2 h w"]:
         """One sequence: each given frame as it is, and after it what was made up to the next."""
@@ -122,7 +122,7 @@ def noise_on_pictures(model: Model, asked: float | None) -> float:
     What is made over a blend was learned from frames without noise.
     """
     config = model.network.config
-    if isinstance(config, VideoUNetConfig) and config.over_blend:
+    if isinstance(config, VideoUNetConfig) and config.along_flow:
         if asked:
             raise ConfigError("this model is shown frames as they are; leave out --augmentation")
         return 0.0

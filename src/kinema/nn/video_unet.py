@@ -67,8 +67,8 @@ class VideoUNetConfig:
     latents and a mask (interpolation). `caption_drop`: the share of texts left out in training.
 
     `placeholder`: height and width of what interpolation learns to show between two frames, stretched to the
-    latents. `over_blend`: it makes what a linear blend of the two misses, not the frames, and every frame is
-    shown how the two differ.
+    latents. `along_flow`: it makes what is missed by a blend of the two, carried along the optical flow, not
+    the frames, and every frame is shown how the two then differ.
 
     `group_norm_eps` "published" is 1e-5 in every residual block, as in the original and in Stable Diffusion
     2.1; "diffusers" is its stock class (1e-6 in the down blocks with attention and in all up blocks).
@@ -87,7 +87,7 @@ class VideoUNetConfig:
     group_norm_eps: Literal["published", "diffusers"] = "published"
     caption_drop: float = 0.15
     placeholder: tuple[int, int] | None = None
-    over_blend: bool = False
+    along_flow: bool = False
 
     def __post_init__(self) -> None:
         levels = len(self.channels)
@@ -126,7 +126,7 @@ class VideoUNetConfig:
             case "image-to-video":
                 return 2 * self.out_channels
             case "interpolation":
-                return 3 * self.out_channels + 2 if self.over_blend else 2 * self.out_channels + 1
+                return 3 * self.out_channels + 2 if self.along_flow else 2 * self.out_channels + 1
 
     @property
     def condition_width(self) -> int:

@@ -133,7 +133,7 @@ def _for_task(config: TrainConfig, network: VideoUNetConfig, channels: int) -> V
     network = replace(network, out_channels=channels)
     placeholder = network.placeholder
     if config.task == "interpolation":
-        placeholder = None if network.over_blend else placeholder or (1, 1)
+        placeholder = None if network.along_flow else placeholder or (1, 1)
     return replace(network, in_channels=network.channels_for(config.task), placeholder=placeholder)
 
 
@@ -304,7 +304,7 @@ def _started_network(config: TrainConfig, started: Model, encoders: RunEncoders)
                 caption_drop=drop,
                 conditions=(*network.conditions, *more),
                 placeholder=network.placeholder or asked.placeholder,
-                over_blend=network.over_blend or asked.over_blend,
+                along_flow=network.along_flow or asked.along_flow,
             )
             return _for_task(config, grown, network.out_channels)
 

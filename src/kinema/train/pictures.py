@@ -93,7 +93,7 @@ class Pictures:
                     ends,
                     frames,
                     draws.augmentation,
-                    over_blend=network.config.over_blend,
+                    along_flow=self.autoencoder if network.config.along_flow else None,
                 )
         return shown, draws
 
