@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from kinema.video.flow import drawn_along
+
 Tiny = Float[np.ndarray, "n d"]
 
 LEAST_FRAMES = 3
@@ -90,13 +92,8 @@ def unmoved_change(views: Sequence[UInt8[np.ndarray, "h w 3"]]) -> float:
 
 
 def _left_by_flow(old: UInt8[np.ndarray, "h w"], new: UInt8[np.ndarray, "h w"]) -> float:
-    height, width = old.shape
     dense = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    flow = dense.calc(new, old, np.zeros((height, width, 2), np.float32))
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    warped = cv2.remap(
-        old, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    warped = drawn_along(old, np.asarray(dense.calc(new, old, np.zeros((*old.shape, 2), np.float32))))
     return float(cv2.absdiff(new, warped).mean() / (cv2.absdiff(new, old).mean() + _ROUNDING))
 
 

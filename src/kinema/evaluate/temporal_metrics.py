@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from kinema.evaluate.reference_metrics import psnr
+from kinema.video.flow import drawn_along
 
 FLOW_WIDTH = 160
 Flow = Float[np.ndarray, "h w 2"]
@@ -84,10 +85,7 @@ def _warp(
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     at_x, at_y = x + flow[..., 0], y + flow[..., 1]
     seen = (at_x >= 0) & (at_x <= width - 1) & (at_y >= 0) & (at_y <= height - 1)
-    warped = cv2.remap(
-        image.astype(np.float32), at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    return warped, seen
+    return drawn_along(image.astype(np.float32), flow), seen
 
 
 def appearance_drift(frames: UInt8[np.ndarray, "t h w c"]) -> float:

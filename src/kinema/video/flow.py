@@ -56,7 +56,8 @@ def _mixed(
     share: float,
 ) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w 3"]]:
     """Both pictures at one time, drawn along the flow as far as that makes them alike."""
-    one, other = _drawn(first, -share * there), _drawn(second, -(1 - share) * back)
+    one = drawn_along(first, -share * there, cv2.INTER_CUBIC)
+    other = drawn_along(second, -(1 - share) * back, cv2.INTER_CUBIC)
     around = max(3, round(_AROUND * min(first.shape[:2])) | 1)
     apart, nearer = (
         cv2.blur(np.abs(a - b).mean(-1), (around, around)) for a, b in ((first, second), (one, other))
@@ -76,11 +77,15 @@ def _flow(first: Grey, second: Grey) -> Flow:
     return np.asarray(cv2.resize(found, size, interpolation=cv2.INTER_AREA), np.float32) / np.float32(scale)
 
 
-def _drawn(picture: Float[np.ndarray, "h w 3"], flow: Flow) -> Float[np.ndarray, "h w 3"]:
-    """The picture where each place is taken from where the flow points."""
+def drawn_along(
+    picture: Float[np.ndarray, "h w *c"] | UInt8[np.ndarray, "h w *c"],
+    flow: Flow,
+    how: int = cv2.INTER_LINEAR,
+) -> Float[np.ndarray, "h w *c"] | UInt8[np.ndarray, "h w *c"]:
+    """The picture where each place is taken from where the flow points; the edge goes on outside."""
     x, y = np.meshgrid(*(np.arange(side, dtype=np.float32) for side in picture.shape[1::-1]))
     across, down = x + flow[..., 0], y + flow[..., 1]
-    return np.asarray(cv2.remap(picture, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+    return np.asarray(cv2.remap(picture, across, down, how, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _stacked(pictures: list[Float[np.ndarray, "h w 3"]]) -> Float[Tensor, "3 t h w"]:
