@@ -69,7 +69,7 @@ class Recipe:
     speeds: tuple[float, float] = (0.1, 0.13)
     components: int = 12
     width: int = 32
-    stages: tuple[Stage, ...] = (Stage(2000, 1.0, 1.2), Stage(1500, 2.0, 1.6))
+    stages: tuple[Stage, ...] = (Stage(2000, 1.0, 1.2), Stage(1100, 2.0, 1.6))
     lora_steps: int = 400
     rate: float = 0.02
     lora_rate: float = 0.06
