@@ -116,7 +116,7 @@ _LEAD = (
 _BOX = (
     "<p>Made from these prompts by the small model that is in the package, before anything was trained. It "
     "knows a rendered world of simple shapes and nothing else: it gives the colour that is asked for, mostly "
-    "the shape, and <b>in seven of ten videos the motion</b> "
+    "the shape, and <b>in eight of ten videos the motion</b> "
     "(docs/model-card.md). The rest of this page is another network, trained just now on footage.</p>"
 )
 _MEMORISED = (

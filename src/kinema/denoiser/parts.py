@@ -168,9 +168,7 @@ def _alone(
     far = torch.tensor([float(down * down + right * right) for down, right in ways], device=thing.device)
     cost = 3 * lost + 1e-4 * far
     if place is not None:
-        cost += sum(
-            (_short(moved[:, 0], axis, way) for axis, way in ((2, place[0]), (1, place[1]))), cost * 0
-        )
+        cost += 3 * (_short(moved[:, 0], 2, place[0]) + _short(moved[:, 0], 1, place[1]))
     return cost
 
 
