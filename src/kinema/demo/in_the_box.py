@@ -14,7 +14,7 @@ from kinema.progress import Progress
 PROMPTS = (
     "a large red circle moves left",
     "a green star grows",
-    "a large white square moves right",
+    "a red star moves left, a blue circle shrinks",
 )
 
 

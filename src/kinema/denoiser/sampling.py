@@ -115,7 +115,7 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     parts = split_prompts(model.text_encoder, prompts) if alone else None
     if parts is not None:
         prompts, generators = parts.captions, [generators[prompt] for prompt in parts.prompt]
-        facts = {name: told[list(parts.prompt)] for name, told in (facts or {}).items()}
+        facts = {name: fact[list(parts.prompt)] for name, fact in (facts or {}).items()}
     text = model.text_encoder.encode(prompts)
     conditioning = told(model.network, text, shape, facts, model.conventions, beside=beside).to(model.device)
     denoise = build_denoise(model, conditioning, guidance_scale=guidance_scale, precision=precision)
