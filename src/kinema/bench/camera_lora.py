@@ -58,7 +58,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How much of everything. The whole takes an hour and a half of one core.
+    """How much of everything. The whole takes one to two hours of one core.
 
     The network first learns to draw what it sees, at little noise, then to decide where it goes, at more; the
     LoRAs are trained and sampled as the last stage is.
