@@ -4,11 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from kinema.bench.camera_lora import COMMANDS, Recipe, _label, _moved, _moves, run
+from kinema.bench.camera_lora import COMMANDS, Recipe, Stage, _label, _moved, _moves, run
 from kinema.errors import ConfigError
 from kinema.video.writer import write_image
 
-TINY = Recipe(frames=4, crops=1, components=4, width=32, steps=2, lora_steps=1, batch=2, samples=2)
+TINY = Recipe(
+    frames=4,
+    crops=1,
+    components=4,
+    width=32,
+    stages=(Stage(1, 1.0, 1.2), Stage(1, 2.0, 1.6)),
+    lora_steps=1,
+    batch=2,
+    samples=2,
+)
 
 
 def photo(seed):
