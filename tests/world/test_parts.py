@@ -19,6 +19,7 @@ from kinema.encoders.grammar import Part
 from kinema.encoders.protocols import NoText
 from kinema.encoders.wording import reword, words
 from kinema.errors import ConfigError
+from kinema.generate.pipeline import GenerateConfig, prepare
 from kinema.location import embedded_model
 from kinema.model import load_model
 from kinema.world.captions import describe
@@ -176,6 +177,14 @@ def test_the_sidecar_names_the_parts(tmp_path, capsys):
     whole = json.loads((tmp_path / "whole.mp4.json").read_text())
     assert "parts" not in whole
     assert whole["latents_sha256"] != record["latents_sha256"]
+
+
+def test_an_encoder_that_cannot_tell_parts_is_named(model, tmp_path):
+    config = GenerateConfig(prompt="a red star, a blue ring")
+    other = replace(model, text_encoder=NoText())
+    with pytest.raises(ConfigError, match="leave out --parts-apart"):
+        prepare(config, other, tmp_path / "a.mp4")
+    assert prepare(config, model, tmp_path / "a.mp4").settings.parts_apart == 0.5
 
 
 @pytest.mark.slow

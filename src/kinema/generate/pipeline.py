@@ -22,6 +22,7 @@ from kinema.diffusion.guidance import Guidance
 from kinema.diffusion.iddpm import IDDPMConfig
 from kinema.diffusion.processes import most_steps
 from kinema.encoders.latent_frames import TimeGrid
+from kinema.encoders.protocols import Parting
 from kinema.errors import ConfigError
 from kinema.files import file_sha256, writable_folder
 from kinema.generate.conditioning import frames_in
@@ -301,7 +302,7 @@ def _settings(config: GenerateConfig, model: Model) -> Settings:
         guidance=guidance,
         guidance_given=None if given is None or given == guidance.scale else replace(guidance, scale=given),
         keep_given=_kept(config, model),
-        parts_apart=config.parts_apart or 0.0,
+        parts_apart=_apart(config, model),
         motion=config.motion,
         elevation=known_elevation(config.elevation, model.network.config),
         augmentation=noise_on_pictures(model, config.augmentation),
@@ -312,6 +313,12 @@ def _guidance(config: GenerateConfig) -> Guidance:
     assert config.guidance_scale is not None
     shape = config.guidance_shape or "linear"
     return Guidance(scale=config.guidance_scale, first=config.guidance_first, shape=shape)
+
+
+def _apart(config: GenerateConfig, model: Model) -> float:
+    if config.parts_apart and not isinstance(model.text_encoder, Parting):
+        raise ConfigError("this model's text encoder cannot tell a prompt's parts; leave out --parts-apart")
+    return config.parts_apart or 0.0
 
 
 def _kept(config: GenerateConfig, model: Model) -> float:
