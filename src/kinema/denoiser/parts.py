@@ -86,17 +86,16 @@ def lay_together(
     for prompt in range(parts.prompts):
         rows = parts.rows(prompt)
         ways = _ways(seen[rows], [parts.parts[row].place for row in rows])
-        own = torch.stack(
-            [torch.roll(latents[row], way, (-2, -1)) for row, way in zip(rows, ways, strict=True)]
-        )
-        there = torch.stack(
-            [torch.roll(seen[row], way, (-2, -1)) for row, way in zip(rows, ways, strict=True)]
-        )
-        share = _shares(there)
+        own, share = _rolled(latents[rows], ways), _shares(_rolled(seen[rows], ways))
         nearest = F.one_hot(share.argmax(0), len(rows)).movedim(-1, 0)[:, None]
         moved.append((own * nearest).sum(0))
         shares.append(share[:, None])
     return Laid(torch.stack(moved), torch.cat(shares))
+
+
+def _rolled(rows: Tensor, ways: Sequence[tuple[int, int]]) -> Tensor:
+    """Each row moved down and right, around the edge."""
+    return torch.stack([torch.roll(row, way, (-2, -1)) for row, way in zip(rows, ways, strict=True)])
 
 
 def denoise_together(denoise: Denoise, parts: Parts, shares: Float[Tensor, "rows 1 t h w"]) -> Denoise:
