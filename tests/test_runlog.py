@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kinema.runlog import RunLog, read_metrics
+from kinema.runlog import RunLog, read_heartbeat, read_metrics, record_death
 
 
 def test_rows_are_appended_and_readable_at_once(tmp_path: Path) -> None:
@@ -34,6 +34,17 @@ def test_the_heartbeat_tells_who_and_how(tmp_path: Path) -> None:
     log.close(1, "done")
     beat = json.loads((tmp_path / "heartbeat.json").read_text())
     assert (beat["pid"], beat["step"], beat["state"]) == (os.getpid(), 1, "done")
+
+
+def test_a_death_is_told_with_every_step_that_was_done(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, tensorboard=False)
+    for step in range(5):  # in less than the two seconds between heartbeats
+        log.step(step, loss=1.0)
+    assert read_heartbeat(tmp_path)["step"] == 1
+    record_death(tmp_path, rank=1, cause="SIGKILL", message="")
+    beat = read_heartbeat(tmp_path)
+    assert (beat["state"], beat["step"], beat["rank"], beat["pid"]) == ("died", 5, 1, os.getpid())
+    log.close(5, "done")
 
 
 def test_tensorboard_holds_scalars_and_an_animated_sample(tmp_path: Path) -> None:

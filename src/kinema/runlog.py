@@ -47,7 +47,7 @@ class RunLog:
                 self._writer.add_scalar(name, number, step)
         if self._wandb is not None:
             self._wandb.log(numbers, step=step)
-        self.heartbeat(step)
+        self.heartbeat(step + 1)
 
     def video(self, name: str, frames: UInt8[np.ndarray, "t h w 3"], fps: float, step: int) -> None:
         """A sample video in TensorBoard's image tab, as an animated GIF."""
@@ -65,7 +65,7 @@ class RunLog:
         self._writer.file_writer.add_summary(summary, step)
 
     def heartbeat(self, step: int, state: str = "running", cause: str | None = None) -> None:
-        """Say that the run lives; at most every two seconds, and always when the state changes.
+        """Say that the run lives after so many steps; at most every two seconds, and when the state changes.
 
         `cause` is why a run failed.
         """
@@ -87,7 +87,7 @@ class RunLog:
 
 
 def read_heartbeat(folder: Path) -> dict[str, Any]:
-    """The last sign of a run: pid, step, time, state (and rank, cause and message of its end); else empty."""
+    """The last sign of a run: pid, steps done, time, state (and rank, cause, message of its end); or empty."""
     path = folder / "heartbeat.json"
     try:
         beat = json.loads(path.read_text(encoding="utf-8"))
@@ -97,9 +97,12 @@ def read_heartbeat(folder: Path) -> dict[str, Any]:
 
 
 def record_death(folder: Path, *, rank: int, cause: str, message: str) -> None:
-    """Say of a run that cannot say so itself what it died of."""
+    """Say of a run that cannot say so itself what it died of, after as many steps as its rows tell."""
     end = {"state": "died", "rank": rank, "cause": cause, "message": message, "time": time.time()}
-    _write_beat(folder, read_heartbeat(folder) | end)
+    # The last heartbeat may be two seconds older than the last row.
+    rows = read_metrics(folder)
+    done = {"step": rows[-1]["step"] + 1} if rows else {}
+    _write_beat(folder, read_heartbeat(folder) | done | end)
 
 
 def _write_beat(folder: Path, beat: dict[str, Any]) -> None:
