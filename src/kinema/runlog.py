@@ -87,7 +87,7 @@ class RunLog:
 
 
 def read_heartbeat(folder: Path) -> dict[str, Any]:
-    """The last sign of a run: pid, steps done, time, state (and rank, cause, message of its end); or empty."""
+    """The last sign of a run: pid, steps done, time, state (of its end rank, cause, message); else empty."""
     path = folder / "heartbeat.json"
     try:
         beat = json.loads(path.read_text(encoding="utf-8"))
