@@ -69,6 +69,8 @@ class SamplingDefaults:
     of clips with given frames. `keep_given`: how close what is made comes to given frames where it is taken
     from them (kinema.denoiser.keeping); 0 takes nothing. `parts_apart`: in which share of the steps the parts
     of a prompt are denoised each by itself (kinema.denoiser.parts); 0: a prompt is one whole.
+    `virtual_camera`: what a prompt says of the camera is done by one that moves over a larger video, not by
+    the network.
     """
 
     height: int
@@ -82,6 +84,7 @@ class SamplingDefaults:
     guidance_given: float | None = None
     keep_given: float = 0.0
     parts_apart: float = 0.0
+    virtual_camera: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

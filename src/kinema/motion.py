@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+CameraMove = Literal["static", "pan_left", "pan_right", "tilt_up", "tilt_down", "zoom_in", "zoom_out"]
+"""What a camera can be told to do; curation calls it the same (kinema.curate.camera)."""
 
 MOST_MOTION = 255.0
 NEUTRAL_MOTION = 127.0

@@ -55,12 +55,15 @@ class Parts:
         return 1 + max(self.prompt)
 
 
-def split_prompts(encoder: TextEncoder, prompts: Sequence[str]) -> Parts | None:
-    """None where no prompt has several parts that the encoder can tell, or a place for its one."""
+def split_prompts(encoder: TextEncoder, prompts: Sequence[str], *, singles: bool = False) -> Parts | None:
+    """None where no prompt has several parts that the encoder can tell, or a place for its one.
+
+    `singles`: prompts of one part are wanted too.
+    """
     if not isinstance(encoder, Parting):
         return None
     found = [encoder.parts(prompt) for prompt in prompts]
-    if all(len(parts) == 1 and parts[0].place is None for parts in found):
+    if not singles and all(len(parts) == 1 and parts[0].place is None for parts in found):
         return None
     numbered = [(part, number) for number, parts in enumerate(found) for part in parts]
     return Parts(tuple(part for part, _ in numbered), tuple(number for _, number in numbered))
@@ -91,6 +94,29 @@ def lay_together(
         moved.append((own * nearest).sum(0))
         shares.append(share[:, None])
     return Laid(torch.stack(moved), torch.cat(shares))
+
+
+def widened(
+    laid: Laid, parts: Parts, clean: Float[Tensor, "rows c t h w"], noised: Float[Tensor, "b c t h2 w2"]
+) -> Laid:
+    """What was laid together, in the middle of a larger clip; around it is the ground of the first parts.
+
+    `clean` is what is seen in the parts, `noised` the larger clip's noise as strong as what is in them.
+    """
+    firsts = [parts.rows(prompt)[0] for prompt in range(parts.prompts)]
+    ground = clean[firsts].flatten(3).median(-1).values[..., None, None]
+    latents = ground + noised
+    shares = latents.new_zeros(len(laid.shares), 1, *latents.shape[2:])
+    shares[firsts] = 1
+    middle(latents, laid.latents.shape)[:] = laid.latents
+    middle(shares, laid.shares.shape)[:] = laid.shares
+    return Laid(latents, shares)
+
+
+def middle(larger: Tensor, shape: Sequence[int]) -> Tensor:
+    """The part of a clip with the height and width of `shape` around its middle."""
+    top, left = ((side - own) // 2 for side, own in zip(larger.shape[-2:], shape[-2:], strict=True))
+    return larger[..., top : top + shape[-2], left : left + shape[-1]]
 
 
 def _rolled(rows: Tensor, ways: Sequence[tuple[int, int]]) -> Tensor:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kinema.denoiser.conditions import Facts, Told, VideoShape, joined, predictor, told, unconditional
-from kinema.denoiser.parts import Parts, denoise_together, lay_together, split_prompts
+from kinema.denoiser.parts import Parts, denoise_together, lay_together, middle, split_prompts, widened
 from kinema.denoiser.pictures import Beside
 from kinema.diffusion import processes
 from kinema.diffusion.guidance import Guidance, guide, split_pair
@@ -99,6 +99,7 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     facts: Facts | None = None,
     noise: Float[Tensor, "b c t h w"] | None = None,
     parts_apart: float = 0.0,
+    begun: VideoShape | None = None,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "b c t h w"]:
     """Latents of a clip for each prompt. Given frames come back exactly as they are.
@@ -107,25 +108,34 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     `sampler` None: the ancestral one for a discrete process, Euler for the others. `schedule` is for those.
     `beside` is what a network of pictures is shown, `facts` what it is told of each row; `noise` is where the
     latents begin, drawn when left out. `parts_apart`: in which share of the steps the parts of a prompt, if
-    its encoder can tell them, are denoised each by itself (kinema.denoiser.parts); for prompts alone.
+    its encoder can tell them, are denoised each by itself (kinema.denoiser.parts); for prompts alone. Those
+    steps may be taken in a smaller shape, `begun`, which becomes the middle of the other.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
     alone = parts_apart > 0 and given is None and beside is None and noise is None
-    parts = split_prompts(model.text_encoder, prompts) if alone else None
+    parts = split_prompts(model.text_encoder, prompts, singles=begun is not None) if alone else None
     if parts is not None:
         prompts, generators = parts.captions, [generators[prompt] for prompt in parts.prompt]
         facts = {name: fact[list(parts.prompt)] for name, fact in (facts or {}).items()}
     text = model.text_encoder.encode(prompts)
-    conditioning = told(model.network, text, shape, facts, model.conventions, beside=beside).to(model.device)
-    denoise = build_denoise(model, conditioning, guidance_scale=guidance_scale, precision=precision)
+
+    def denoised(size: VideoShape) -> Denoise:
+        row_facts = told(model.network, text, size, facts, model.conventions, beside=beside)
+        return build_denoise(
+            model, row_facts.to(model.device), guidance_scale=guidance_scale, precision=precision
+        )
+
     draw = _rows(generators, shape.latent_shape(model.autoencoder), model.device)
     noise = draw() if noise is None else noise.to(model.device)
-    sigmas = processes.sampling_sigmas(model.process, steps, schedule, noise[0, 0].numel())
-    run = _Run(denoise, noise, sigmas, draw, given, on_step)
+    smaller = begun if parts is not None else None
+    first = noise if smaller is None else middle(noise, smaller.latent_shape(model.autoencoder))
+    sigmas = processes.sampling_sigmas(model.process, steps, schedule, first[0, 0].numel())
+    run = _Run(denoised(shape), noise, sigmas, draw, given, on_step)
     sampler = sampler or default_sampler(model)
     if parts is not None:
-        return _in_parts(run, model.process, sampler, parts, parts_apart)
+        early = run if smaller is None else replace(run, denoise=denoised(smaller), noise=first)
+        return _in_parts(early, run, model.process, sampler, parts, parts_apart)
     latents = _sampled(run, model.process, sampler, steps)
     return latents if beside is None or beside.blend is None else beside.blend.with_missed(latents)
 
@@ -142,16 +152,16 @@ class _Run:
     on_step: OnStep | None = None
 
 
-def _in_parts(
-    run: _Run, process: Process, sampler: Sampler, parts: Parts, apart: float
+def _in_parts(  # noqa: PLR0913, PLR0917 - two runs, and how they are joined
+    begun: _Run, run: _Run, process: Process, sampler: Sampler, parts: Parts, apart: float
 ) -> Float[Tensor, "b c t h w"]:
-    """Every part by itself for the first steps, then all of a prompt's in one clip."""
+    """Every part by itself for the first steps, then all of a prompt's in one clip, which may be larger."""
     steps = len(run.sigmas) - 1
     if sampler == "ancestral" or steps < 2:
         raise ConfigError(
             "parts of a prompt need 2 steps or more of euler, heun, ddim or dpmpp-2m; or set parts_apart to 0"
         )
-    middle, on_step = min(max(1, round(apart * steps)), steps - 1), run.on_step
+    steps_apart, on_step = min(max(1, round(apart * steps)), steps - 1), run.on_step
     firsts, estimates = [parts.rows(prompt)[0] for prompt in range(parts.prompts)], list[Tensor]()
 
     def watched(clean: Float[Tensor, "b c t h w"]) -> None:
@@ -159,13 +169,16 @@ def _in_parts(
         if on_step is not None:
             on_step(clean[firsts])
 
-    early = replace(run, sigmas=run.sigmas[: middle + 1], on_step=watched)
-    latents = _sampled(early, process, sampler, middle)
+    early = replace(begun, sigmas=run.sigmas[: steps_apart + 1], on_step=watched)
+    latents = _sampled(early, process, sampler, steps_apart)
     laid = lay_together(parts, latents, estimates[0])
-    begun = laid.latents / (1 + run.sigmas[middle].to(laid.latents) ** 2) ** 0.5
+    sigma = run.sigmas[steps_apart].to(laid.latents)
+    if begun.noise.shape != run.noise.shape:
+        laid = widened(laid, parts, estimates[0], sigma * run.noise[firsts])
+    start = laid.latents / (1 + sigma**2) ** 0.5
     together = denoise_together(run.denoise, parts, laid.shares)
-    late = replace(run, denoise=together, noise=begun, sigmas=run.sigmas[middle:])
-    return _sampled(late, process, sampler, steps - middle)
+    late = replace(run, denoise=together, noise=start, sigmas=run.sigmas[steps_apart:])
+    return _sampled(late, process, sampler, steps - steps_apart)
 
 
 def _sampled(run: _Run, process: Process, sampler: Sampler, steps: int) -> Float[Tensor, "b c t h w"]:

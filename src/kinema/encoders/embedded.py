@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kinema.encoders.grammar import Grammar, Language, Part
+from kinema.encoders.grammar import Grammar, Language, Part, Shot
 from kinema.encoders.protocols import EncodedText
 from kinema.encoders.wording import reword, words
 from kinema.nn.products import Linear
@@ -138,7 +138,7 @@ class WordTextConfig:
     """Word embeddings with positions and `layers` transformer layers over them.
 
     `phrases` are other words for what the captions say, replaced before anything else: `{"ball": "circle"}`.
-    `grammar` tells captions of several things apart.
+    `grammar` tells the things of captions apart, and the camera.
     """
 
     kind: Literal["words"] = "words"
@@ -221,6 +221,11 @@ class WordTextEncoder(nn.Module):
         grammar = self.config.grammar
         found = [Part(caption)] if grammar is None else grammar.parts(self._told(caption))
         return [replace(found[0], caption=caption)] if len(found) == 1 else found
+
+    def shot(self, caption: str) -> Shot:
+        """A caption and its camera, in words that it was taught; the caption as it is where it has none."""
+        found = None if self.config.grammar is None else self.config.grammar.shot(self._told(caption))
+        return Shot(caption, caption) if found is None or not found.moves else found
 
     def unknown_words(self, caption: str) -> list[str]:
         """Words outside the vocabulary and words past `max_tokens`, in order, each once."""

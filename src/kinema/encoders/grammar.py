@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from kinema.encoders.wording import words
+from kinema.motion import CameraMove
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,23 @@ class Part:
     place: tuple[float, float] | None = None
 
 
+@dataclass(frozen=True)
+class Shot:
+    """What a caption says besides its camera, without and with ground that shows a move, and every move."""
+
+    caption: str
+    over_ground: str
+    moves: tuple[CameraMove, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Grammar:
-    """How captions speak of several things, in the words that an encoder was taught.
+    """How captions speak of several things and the camera, in the words that an encoder was taught.
 
     Each word of `things` names one, and begins with the `modifiers` before it, unless it stands in one of the
     `phrases`. What the phrases of `shared` say belongs to every part. `places`: phrases and the way from the
-    middle that each means, right and down, 1 being the edge.
+    middle that each means, right and down, 1 being the edge. `cameras`: phrases and the move that each means;
+    where no phrase of `grounds` is said, `moving_ground` is what makes a move seen.
     """
 
     things: tuple[str, ...]
@@ -32,6 +43,16 @@ class Grammar:
     phrases: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
     places: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    cameras: Mapping[str, CameraMove] = field(default_factory=dict)
+    grounds: tuple[str, ...] = ()
+    moving_ground: str = ""
+
+    def shot(self, told: Sequence[str]) -> Shot:
+        """A caption and what it says of the camera, apart."""
+        moves = dict.fromkeys(move for phrase, move in self.cameras.items() if self._found(told, (phrase,)))
+        rest, _ = self._without(told, tuple(self.cameras))
+        grounded = rest if self._found(rest, self.grounds) else [*rest, *words(self.moving_ground)]
+        return Shot(" ".join(rest), " ".join(grounded), tuple(moves))
 
     def parts(self, told: Sequence[str]) -> list[Part]:
         """A part for each thing of a caption, in order; the whole caption where it names one or none."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kinema.encoders.grammar import Part
+from kinema.encoders.grammar import Part, Shot
 
 
 class EncodedText(NamedTuple):
@@ -91,10 +91,14 @@ def training_latents(
 
 @runtime_checkable
 class Parting(Protocol):
-    """A text encoder that can tell a caption of several things apart."""
+    """A text encoder that can tell the things of a caption apart, and its camera."""
 
     def parts(self, caption: str) -> list[Part]:
         """A caption for each thing; the caption as it is where there is one, or none."""
+        ...
+
+    def shot(self, caption: str) -> Shot:
+        """The caption and what it says of the camera, apart; the caption as it is where it says nothing."""
         ...
 
 

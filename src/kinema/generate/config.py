@@ -11,7 +11,7 @@ from kinema.diffusion.guidance import GuidanceShape
 from kinema.diffusion.processes import Schedule
 from kinema.errors import ConfigError
 from kinema.generate.tasks import Animate, FromText, Task
-from kinema.motion import MOST_MOTION
+from kinema.motion import MOST_MOTION, CameraMove
 
 NO_PROMPT = 'the prompt is empty; say what to show, such as --prompt "a rabbit in the grass"'
 
@@ -27,9 +27,10 @@ class GenerateConfig:
     the scale of the first frame, which grows to `guidance_scale` ("linear": in the last frame; "triangle": in
     the middle); `guidance_given` is the scale of videos with given frames, from which `keep_given` takes what
     comes close to them (kinema.denoiser.keeping). `parts_apart` is the share of the steps in which the parts
-    of a prompt are denoised each by itself (kinema.denoiser.parts). `elevation` (degrees) is for models of
-    orbits. `motion` is told to networks that know it, from 0 to 255; `augmentation` is the noise on a picture
-    that is shown to the network.
+    of a prompt are denoised each by itself (kinema.denoiser.parts). `camera` moves over a video that is made
+    larger than it is shown (kinema.video.virtual_camera); None: as the prompt says, for a model that leaves
+    it to that. `elevation` (degrees) is for models of orbits. `motion` is told to networks that know it, from
+    0 to 255; `augmentation` is the noise on a picture that is shown to the network.
     Each `lora` is `PATH` or `PATH:weight`. `offload` keeps the encoders in main memory while the network
     samples on a GPU, and changes nothing of what is made.
     """
@@ -51,6 +52,7 @@ class GenerateConfig:
     guidance_given: float | None = None
     keep_given: float | None = None
     parts_apart: float | None = None
+    camera: CameraMove | None = None
     motion: float | None = None
     elevation: float | None = None
     augmentation: float | None = None
@@ -73,6 +75,8 @@ class GenerateConfig:
         if self.precision not in get_args(Precision):
             known = " or ".join(get_args(Precision))
             raise ConfigError(f"precision must be {known}, got {self.precision}")
+        if self.camera is not None and self.camera not in get_args(CameraMove):
+            raise ConfigError(f"camera must be one of {', '.join(get_args(CameraMove))}, got {self.camera}")
         if self.image is not None and not self.image.is_file():
             raise ConfigError(f"image {self.image} does not exist; name a picture to start from")
         if self.image is not None and self.task is not None:

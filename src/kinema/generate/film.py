@@ -13,6 +13,7 @@ from kinema.generate.conditioning import frames_at
 from kinema.generate.tasks import Footage, Plan
 from kinema.generate.windows import Made, Settings
 from kinema.shapes import Size
+from kinema.video.virtual_camera import through_camera
 
 Frame = UInt8[np.ndarray, "h w 3"]
 
@@ -35,6 +36,8 @@ class Film:
             total += plan.before.frames - plan.before.blend
         if plan.after is not None:
             stream = faded(stream, self._own(plan.after), total, plan.after.blend)
+        if self._settings.camera is not None and self._settings.shown is not None:
+            stream = through_camera(stream, self._settings.camera, self._settings.shown, total)
         for frame in stream:
             self.frames += 1
             yield frame

@@ -25,6 +25,7 @@ from kinema.encoders.latent_frames import TimeGrid
 from kinema.encoders.protocols import Parting
 from kinema.errors import ConfigError
 from kinema.files import file_sha256, writable_folder
+from kinema.generate.camera import filmed
 from kinema.generate.conditioning import frames_in
 from kinema.generate.config import NO_PROMPT, GenerateConfig
 from kinema.generate.film import Film, latents_hash
@@ -35,9 +36,12 @@ from kinema.generate.repeatable import repeatable
 from kinema.generate.tasks import Animate, FromText, Interpolate, Plan, Request, files_of, plan_of
 from kinema.generate.windows import Settings, sample_windows
 from kinema.model import Model
+from kinema.motion import CameraMove
 from kinema.nn.precision import computed_in
 from kinema.progress import Progress
+from kinema.shapes import Size
 from kinema.video.reader import probe
+from kinema.video.virtual_camera import canvas
 from kinema.video.writer import write_image, write_video
 
 __all__ = ["GenerateConfig", "generate", "latents_hash"]
@@ -130,9 +134,10 @@ def prepare(config: GenerateConfig, model: Model, out: Path) -> Job:
     task = config.asked
     for file in files_of(task):
         frames_in(file, 1.0)
-    settings = _settings(config, model)
+    prompts, move = filmed(prompt_schedule(config.prompt, config.segments), config, model, frames)
+    settings = _settings(config, model, move)
     request = Request(
-        prompts=tuple(prompt_schedule(config.prompt, config.segments)),
+        prompts=prompts,
         frames=frames if model.task != "interpolation" else (frames - 1) * INTERVALS_A_WINDOW + 1,
         fps=settings.fps,
         grid=TimeGrid(model.autoencoder.temporal_factor),
@@ -157,7 +162,7 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
         "prompt": config.prompt,
         "image": None if config.image is None else _file_record(config.image, job),
         "references": reference_records(job),
-        **as_record(settings.shape(job.plan.windows[-1].frames)),
+        **_shape_record(job),
         "steps": settings.steps,
         "sampler": settings.sampler,
         "schedule": settings.schedule,
@@ -183,6 +188,16 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
         "latents_sha256": film.latents_sha256,
         "unknown_words": unknown_words(model, job),
     }
+
+
+def _shape_record(job: Job) -> dict[str, Any]:
+    """What is written; of a video with a moving camera the size that was made too."""
+    settings = job.settings
+    made = as_record(settings.shape(job.plan.windows[-1].frames))
+    if settings.shown is None:
+        return made
+    seen = {"camera": settings.camera, "made": [settings.height, settings.width]}
+    return made | as_record(settings.shown) | seen
 
 
 def _parts_record(job: Job, model: Model) -> dict[str, Any]:
@@ -237,7 +252,8 @@ def warn_of_unknown_words(model: Model, job: Job) -> None:
 
 def _resolved(config: GenerateConfig, model: Model) -> GenerateConfig:
     """The model's defaults in place of None; how many frames is for the task to say."""
-    defaults = {name: value for name, value in as_record(model.sampling).items() if name != "frames"}
+    sampling = as_record(model.sampling).items()
+    defaults = {name: value for name, value in sampling if name not in {"frames", "virtual_camera"}}
     if rate := _own_rate(config):
         defaults["fps"] = rate
     if config.guidance_scale is not None:
@@ -279,7 +295,7 @@ def _frames(config: GenerateConfig, model: Model, out: Path) -> int:
     return frames
 
 
-def _settings(config: GenerateConfig, model: Model) -> Settings:
+def _settings(config: GenerateConfig, model: Model, move: CameraMove | None) -> Settings:
     """Sides are rounded down to what the autoencoder can decode."""
     assert config.height is not None
     assert config.width is not None
@@ -290,10 +306,14 @@ def _settings(config: GenerateConfig, model: Model) -> Settings:
     height, width = config.height // factor * factor, config.width // factor * factor
     if not height or not width:
         raise ConfigError(f"sides must be at least {factor}, got {config.height} by {config.width}")
+    shown = Size(height, width)
+    made = shown if move is None else canvas(shown, factor)
     guidance, given = _guidance(config), config.guidance_given
     return Settings(
-        height=height,
-        width=width,
+        height=made.height,
+        width=made.width,
+        camera=move,
+        shown=None if move is None else shown,
         fps=config.fps,
         steps=config.steps,
         sampler=config.sampler,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from kinema.generate.conditioning import given_latents, lay
 from kinema.generate.pictures import beside_picture, intervals_of, last_picture, moved_picture
 from kinema.generate.tasks import Plan, Window
 from kinema.model import Model
+from kinema.motion import CameraMove
 from kinema.shapes import Size
 from kinema.video.transforms import to_frames
 
@@ -30,7 +31,10 @@ INTERVALS_AT_ONCE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How every window is sampled; with `guidance_given` where frames are given, if that is set."""
+    """How every window is sampled; with `guidance_given` where frames are given, if that is set.
+
+    `height` and `width` are those of what is made, of which a moving `camera` sees the size `shown`.
+    """
 
     height: int
     width: int
@@ -46,6 +50,8 @@ class Settings:
     motion: float | None = None
     elevation: float | None = None
     augmentation: float = 0.0
+    camera: CameraMove | None = None
+    shown: Size | None = None
 
     @property
     def evaluations(self) -> int:
@@ -70,6 +76,12 @@ class Settings:
     def shape(self, frames: int) -> VideoShape:
         """A window in pixels."""
         return VideoShape(height=self.height, width=self.width, frames=frames, fps=self.fps)
+
+    def begun(self, frames: int) -> VideoShape | None:
+        """What is shown, where the parts of a prompt are made apart before there is more than that."""
+        if self.shown is None or not self.parts_apart:
+            return None
+        return replace(self.shape(frames), height=self.shown.height, width=self.shown.width)
 
 
 @dataclass(frozen=True)
@@ -174,6 +186,7 @@ def sample_batch(
         beside=beside_together([row.beside for row in rows]),
         facts=settings.facts(len(rows), shape.frames),
         parts_apart=settings.parts_apart,
+        begun=settings.begun(shape.frames),
         on_step=on_step,
     )
 

@@ -13,8 +13,12 @@ from torch import Tensor
 
 from kinema.denoiser import Given, Sampler, VideoShape, sample_latents
 from kinema.denoiser.keeping import keep_given
+from kinema.encoders.protocols import Parting
 from kinema.model import Model
+from kinema.motion import CameraMove
+from kinema.shapes import Size
 from kinema.video.transforms import to_frames, to_video
+from kinema.video.virtual_camera import canvas, through_camera
 from kinema.world.captions import describe
 from kinema.world.checker import Verdict, check, check_camera
 from kinema.world.draw import WorldConfig, scenes
@@ -78,6 +82,23 @@ def with_frames(
     return list(_made(model, asked, config, given, None))
 
 
+@dataclass(frozen=True)
+class _Row:
+    """One video that is to be made."""
+
+    scene: Scene
+    caption: str
+    seed: int
+    move: CameraMove | None = None
+
+    @property
+    def shown(self) -> Size:
+        return Size(self.scene.height, self.scene.width)
+
+    def shape(self, size: Size) -> VideoShape:
+        return VideoShape(height=size.height, width=size.width, frames=self.scene.frames, fps=FPS)
+
+
 def _made(
     model: Model,
     asked: Sequence[tuple[Scene, str]],
@@ -87,31 +108,67 @@ def _made(
 ) -> Iterator[Paper]:
     for start in range(0, len(asked), config.batch_size):
         group = asked[start : start + config.batch_size]
-        held = None if given is None else _held(model, [render(scene) for scene, _ in group], given)
-        latents = _sampled(model, group, config, held, start)
-        for (scene, caption), frames in zip(group, _decoded(model, latents, held), strict=True):
+        rows = _rows(group, config, start)
+        if given is None:
+            made = _from_prompts(model, rows, config)
+        else:
+            held = _held(model, [render(scene) for scene, _ in group], given)
+            made = _decoded(model, _sampled(model, rows, config, held), held)
+        for (scene, caption), frames in zip(group, made, strict=True):
             yield Paper(scene, caption, frames)
         if done is not None:
             done()
 
 
+def _rows(group: Sequence[tuple[Scene, str]], config: ExamConfig, start: int) -> list[_Row]:
+    first = config.seed * 1_000_003 + start
+    return [_Row(scene, caption, first + index) for index, (scene, caption) in enumerate(group)]
+
+
+def _from_prompts(model: Model, rows: Sequence[_Row], config: ExamConfig) -> list[Frames]:
+    """Those under a moving camera together, on a larger canvas, if the model leaves that to a virtual one."""
+    if not (model.sampling.virtual_camera and isinstance(model.text_encoder, Parting)):
+        return _decoded(model, _sampled(model, rows, config), None)
+    made = dict[int, Frames]()
+    told = [model.text_encoder.shot(row.caption) for row in rows]
+    if resting := [row for row, shot in zip(rows, told, strict=True) if not shot.moves]:
+        videos = _decoded(model, _sampled(model, resting, config), None)
+        made |= {row.seed: frames for row, frames in zip(resting, videos, strict=True)}
+    moving = [
+        replace(row, caption=shot.over_ground, move=shot.moves[0])
+        for row, shot in zip(rows, told, strict=True)
+        if shot.moves
+    ]
+    if moving:
+        larger = canvas(moving[0].shown, model.autoencoder.spatial_factor)
+        videos = _decoded(model, _sampled(model, moving, config, larger=larger), None)
+        for row, frames in zip(moving, videos, strict=True):
+            assert row.move is not None
+            made[row.seed] = np.stack(list(through_camera(iter(frames), row.move, row.shown, len(frames))))
+    return [made[row.seed] for row in rows]
+
+
 @torch.inference_mode()
 def _sampled(
-    model: Model, group: Sequence[tuple[Scene, str]], config: ExamConfig, held: Given | None, start: int
+    model: Model,
+    rows: Sequence[_Row],
+    config: ExamConfig,
+    held: Given | None = None,
+    larger: Size | None = None,
 ) -> Float[Tensor, "b c t h w"]:
-    defaults, scene = model.sampling, group[0][0]
+    defaults, first = model.sampling, rows[0]
     scale = defaults.guidance_scale if held is None else defaults.guidance_given or defaults.guidance_scale
-    seeds = [config.seed * 1_000_003 + start + index for index in range(len(group))]
     return sample_latents(
         model,
-        [caption for _, caption in group],
-        VideoShape(height=scene.height, width=scene.width, frames=scene.frames, fps=FPS),
+        [row.caption for row in rows],
+        first.shape(larger or first.shown),
         steps=config.steps or defaults.steps,
         guidance_scale=scale if config.guidance_scale is None else config.guidance_scale,
-        generator=[torch.Generator(model.device).manual_seed(seed) for seed in seeds],
+        generator=[torch.Generator(model.device).manual_seed(row.seed) for row in rows],
         sampler=config.sampler,
         given=held,
         parts_apart=defaults.parts_apart,
+        begun=None if larger is None or not defaults.parts_apart else first.shape(first.shown),
     )
 
 
@@ -153,8 +210,8 @@ def _gone_on(
     rest = group[0].scene.frames - overlap
     begun = [np.concatenate([clip[-overlap:], np.zeros_like(clip[:rest])]) for clip in clips]
     held = _held(model, begun, range(overlap))
-    asked = [(paper.scene, paper.caption) for paper in group]
-    made = _decoded(model, _sampled(model, asked, config, held, 0), held)
+    rows = _rows([(paper.scene, paper.caption) for paper in group], config, 0)
+    made = _decoded(model, _sampled(model, rows, config, held), held)
     return [np.concatenate([clip, new[overlap:]]) for clip, new in zip(clips, made, strict=True)]
 
 

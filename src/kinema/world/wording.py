@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from kinema.encoders.grammar import Grammar, Language
+from kinema.motion import CameraMove
 from kinema.world.captions import CAMERAS, GROUNDS, MOTIONS, PLACES, SIZES
-from kinema.world.scene import Colour, Place, Shape
+from kinema.world.scene import Camera, Colour, Ground, Place, Shape
 
 
 def _each(said: str, *others: str) -> dict[str, str]:
@@ -183,6 +184,14 @@ _TOWARDS_PLACE = {
     Place.BOTTOM: (0.0, 1.0),
     Place.MIDDLE: (0.0, 0.0),
 }
+_MOVES: Mapping[Camera, CameraMove] = {
+    Camera.PAN_LEFT: "pan_left",
+    Camera.PAN_RIGHT: "pan_right",
+    Camera.PAN_UP: "tilt_up",
+    Camera.PAN_DOWN: "tilt_down",
+    Camera.ZOOM_IN: "zoom_in",
+    Camera.ZOOM_OUT: "zoom_out",
+}
 _GRAMMAR = Grammar(
     things=tuple(shape.value for shape in Shape),
     modifiers=(
@@ -196,6 +205,9 @@ _GRAMMAR = Grammar(
     joints=("and",),
     phrases=tuple(text for texts in MOTIONS.values() for text in texts),
     shared=(*GROUNDS.values(), *(text for texts in CAMERAS.values() for text in texts), "static camera"),
+    cameras={text: _MOVES[camera] for camera, texts in CAMERAS.items() for text in texts},
+    grounds=tuple(GROUNDS.values()),
+    moving_ground=GROUNDS[Ground.CHECKERED],
     places={text: way for place, way in _TOWARDS_PLACE.items() for text in PLACES[place]},
 )
 LANGUAGE = Language(PHRASES, _GRAMMAR)
