@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from kinema.checkpoint import as_record
 from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import ConfigError
 from kinema.generate.tasks import Animate, Connect, Edit, Extend, FromText, Interpolate
+from kinema.motion import CameraMove
 from kinema.nn import VideoUNetConfig
 from kinema.nn.video_unet import Condition
+from kinema.studio.generate_pages import CAMERAS
 from kinema.studio.requests import ModelFacts, config_of_form, task_of_form, timeline
 from kinema.studio.uploads import Upload
 from kinema.video.writer import write_image, write_video
@@ -71,6 +74,19 @@ def test_the_timeline_is_what_the_samplers_get(uploads: dict[str, Upload]) -> No
     long = config_of_form(form("text", segments="2", overlap="3"), uploads.get)
     assert kinds(long) == [["made"] * 8, ["carried"] * 3 + ["made"] * 5]
     assert kinds(config_of_form(form("text", frames="1"), uploads.get)) == [["made"]]
+
+
+def test_a_camera_is_read_for_the_tasks_that_show_it(uploads: dict[str, Upload]) -> None:
+    assert config_of_form(form("text", camera="zoom_in"), uploads.get).camera == "zoom_in"
+    assert config_of_form(form("animate", "p", camera="pan_left"), uploads.get).camera == "pan_left"
+    assert config_of_form(form("extend", "c", camera="pan_left"), uploads.get).camera is None
+    assert config_of_form(form("text", camera=""), uploads.get).camera is None
+    looped = config_of_form(form("text", camera="zoom_in", loop="on"), uploads.get)
+    with pytest.raises(ConfigError, match="without loop or references"):
+        timeline(looped, FACTS)
+    assert get_args(CameraMove) == CAMERAS
+    with pytest.raises(ConfigError, match="camera must be one of"):
+        config_of_form(form("text", camera="<b>"), uploads.get)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ router = APIRouter(prefix="/generate", dependencies=[Depends(require_owner)])
 UPLOADS = "/generate/uploads"
 PAGE = 24
 SAMPLERS = ("", "ancestral", "ddim", "euler", "heun", "dpmpp-2m")
+CAMERAS = ("static", "pan_left", "pan_right", "tilt_up", "tilt_down", "zoom_in", "zoom_out")
 _KEPT = {"cache-control": "private, max-age=86400"}
 
 
@@ -48,6 +49,7 @@ def generate(request: Request) -> Response:
         models=studio.places.models(),
         form=defaultdict(str, form),
         samplers=SAMPLERS,
+        cameras=CAMERAS,
         items=_items(request, form),
         **shown,
         **_queue(request),

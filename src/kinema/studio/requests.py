@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from kinema.encoders.latent_frames import TimeGrid
 from kinema.errors import CheckpointError, ConfigError
+from kinema.generate.camera import can_be_filmed
 from kinema.generate.conditioning import Reference, lay
 from kinema.generate.config import NO_PROMPT, GenerateConfig
 from kinema.generate.mask_strategy import prompt_schedule
@@ -165,6 +166,7 @@ def config_of_form(form: Mapping[str, Any], find: Find) -> GenerateConfig:
         guidance_scale=_number(form, "guidance_scale", "guidance"),
         seed=_whole(form, "seed", "seed") or 0,
         sampler=str(form.get("sampler") or "") or None,  # type: ignore[arg-type]
+        camera=_camera(form),  # type: ignore[arg-type]
         loop=bool(form.get("loop")),
         **numbers,
     )
@@ -172,6 +174,11 @@ def config_of_form(form: Mapping[str, Any], find: Find) -> GenerateConfig:
         return config
     whole = replace(config, segments=1, overlap=None, loop=False)
     return around(replace(whole, elevation=_number(form, "elevation", "elevation")))
+
+
+def _camera(form: Mapping[str, Any]) -> str | None:
+    """The move, for the tasks whose form shows the field."""
+    return str(form.get("camera") or "") or None if form.get("task") in {"text", "animate"} else None
 
 
 def task_of_form(form: Mapping[str, Any], find: Find) -> Task:
@@ -273,6 +280,7 @@ def timeline(config: GenerateConfig, facts: ModelFacts) -> Timeline:
     check_task(config.asked, facts.made_for, facts.frames)
     known_elevation(config.elevation, facts.network)
     picture = config.frames == 1 and isinstance(config.asked, FromText)
+    can_be_filmed(config, 1 if picture else facts.frames)
     request = Request(
         prompts=tuple(prompt_schedule(config.prompt, config.segments)),
         frames=1 if picture else config.frames or max(2, facts.frames),
