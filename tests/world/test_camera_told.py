@@ -13,6 +13,7 @@ from kinema.bench.world import ALONE
 from kinema.cli import main
 from kinema.denoiser import VideoShape, sample_latents
 from kinema.denoiser.parts import Laid, Parts, widened
+from kinema.encoders.embedded import WordTextConfig, WordTextEncoder
 from kinema.encoders.grammar import Part, Shot
 from kinema.encoders.protocols import NoText
 from kinema.encoders.wording import reword, words
@@ -52,7 +53,11 @@ def test_a_caption_and_its_camera_are_told_apart(model, said, rest, move):
 
 def test_a_caption_without_a_move_stays_as_it_is(model):
     for said in ("A green ball", "a red star, static camera", "", "a star moves left"):
-        assert model.text_encoder.shot(said) == Shot(said, said)
+        shot = model.text_encoder.shot(said)
+        assert (shot.caption, shot.moves) == (said, ())
+        assert shot.over_ground.endswith("on a checkered background")
+    plain = WordTextEncoder(WordTextConfig(width=8, heads=2), ["star"])
+    assert plain.shot("a star, zoom in") == Shot("a star, zoom in", "a star, zoom in")
 
 
 def test_captions_of_the_world_tell_their_camera():

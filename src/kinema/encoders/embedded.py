@@ -224,8 +224,10 @@ class WordTextEncoder(nn.Module):
 
     def shot(self, caption: str) -> Shot:
         """A caption and its camera, in words that it was taught; the caption as it is where it has none."""
-        found = None if self.config.grammar is None else self.config.grammar.shot(self._told(caption))
-        return Shot(caption, caption) if found is None or not found.moves else found
+        if self.config.grammar is None:
+            return Shot(caption, caption)
+        found = self.config.grammar.shot(self._told(caption))
+        return found if found.moves else replace(found, caption=caption)
 
     def unknown_words(self, caption: str) -> list[str]:
         """Words outside the vocabulary and words past `max_tokens`, in order, each once."""
