@@ -177,3 +177,26 @@ def test_pictures_do_without_a_camera(model, tmp_path):
 def test_the_camera_is_obeyed(model):
     asked = drawn(replace(ALONE, camera_share=1), 12, seed=41)
     assert camera_share(from_text(model, asked, ExamConfig())) >= 0.7
+
+
+def test_one_move_goes_through_all_segments(tmp_path, capsys):
+    out = tmp_path / "long.mp4"
+    asked = ["--prompt", "a red star, the camera pans left", "--segments", "2", "--overlap", "1"]
+    assert main(["generate", *asked, "--steps", "2", "--frames", "3", "--out", str(out), "--json"]) == 0
+    capsys.readouterr()
+    record = json.loads(out.with_name("long.mp4.json").read_text())
+    assert (record["camera"], record["frames_written"]) == ("pan_left", 5)
+    assert (probe(out).height, probe(out).width) == (64, 64)
+
+
+def test_prompts_of_a_file_have_a_camera_each(tmp_path, capsys):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red star, the camera pans left\na blue ring\na green square, zooming in\n")
+    out = tmp_path / "out"
+    small = ["--steps", "2", "--frames", "2", "--json"]
+    assert main(["generate", "--prompts", str(prompts), "--out", str(out), *small]) == 0
+    capsys.readouterr()
+    records = [json.loads((out / f"{number:03}.mp4.json").read_text()) for number in range(3)]
+    assert [record.get("camera") for record in records] == ["pan_left", None, "zoom_in"]
+    assert {(record["height"], record["width"]) for record in records} == {(64, 64)}
+    assert [record["batch"] for record in records] == [1, 1, 1]
