@@ -124,6 +124,11 @@ def test_a_row_is_what_it_is_alone(model: Path, tmp_path: Path) -> None:
         ("p.csv", "prompt,sead\na,1\n", r"line 1: unknown column 'sead'; known are prompt, seed"),
         ("p.csv", "text\na\n", r"line 1: unknown column 'text'"),
         ("p.csv", "seed\n1\n", r"line 1: no column 'prompt'"),
+        (
+            "p.csv",
+            "prompt,camera\na,roll\n",
+            r"line 2, column camera: 'roll' is not a camera move; known are static",
+        ),
         ("p.csv", "prompt,seed\na, b,1\n", r"line 2: 2 columns are expected; quote"),
         ("p.csv", "prompt,seed\n,1\n", r"line 2, column prompt: the cell is empty"),
         ("p.txt", 'a\nb{"mask": "0"}\n', r"line 2, column prompt: the JSON .* has 'mask'"),

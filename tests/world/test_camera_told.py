@@ -18,6 +18,7 @@ from kinema.encoders.grammar import Part, Shot
 from kinema.encoders.protocols import NoText
 from kinema.encoders.wording import reword, words
 from kinema.errors import ConfigError
+from kinema.evaluate.metrics import evaluate
 from kinema.generate.pipeline import GenerateConfig, prepare
 from kinema.location import embedded_model
 from kinema.model import load_model
@@ -117,7 +118,7 @@ def test_the_sidecar_tells_the_move_and_what_was_made(tmp_path, capsys):
     asked = ["--prompt", "a red star, the camera pans left", "--steps", "2", "--frames", "3", "--seed", "4"]
     assert main(["generate", *asked, "--out", str(out), "--json"]) == 0
     record = json.loads(out.with_name("pan.mp4.json").read_text())
-    assert (record["camera"], record["made"]) == ("pan_left", [96, 96])
+    assert (record["camera_motion"], record["made"]) == ("pan_left", [96, 96])
     assert (record["height"], record["width"]) == (64, 64)
     assert record["unknown_words"] == []
     found = probe(out)
@@ -127,7 +128,7 @@ def test_the_sidecar_tells_the_move_and_what_was_made(tmp_path, capsys):
     assert main(["generate", *asked, "--camera", "static", "--out", str(again), "--json"]) == 0
     capsys.readouterr()
     still = json.loads(again.with_name("still.mp4.json").read_text())
-    assert "camera" not in still
+    assert "camera_motion" not in still
     assert still["latents_sha256"] != record["latents_sha256"]
 
 
@@ -179,13 +180,28 @@ def test_the_camera_is_obeyed(model):
     assert camera_share(from_text(model, asked, ExamConfig())) >= 0.7
 
 
+def test_evaluation_asks_whether_the_move_can_be_seen(tmp_path, capsys):
+    """Moves of a virtual camera, by the scorer of curation, from the sidecar."""
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text(
+        "prompt,camera,seed\n"
+        "a red star on a noisy background,zoom_in,1\n"
+        "a blue ring on a noisy background,pan_right,2\n"
+    )
+    out = tmp_path / "out"
+    assert main(["generate", "--prompts", str(prompts), "--out", str(out), "--steps", "4", "--json"]) == 0
+    capsys.readouterr()
+    found = evaluate(out, None, tmp_path / "judged")["metrics"]["camera_motion_obeyed"]
+    assert found["videos"] == 2
+
+
 def test_one_move_goes_through_all_segments(tmp_path, capsys):
     out = tmp_path / "long.mp4"
     asked = ["--prompt", "a red star, the camera pans left", "--segments", "2", "--overlap", "1"]
     assert main(["generate", *asked, "--steps", "2", "--frames", "3", "--out", str(out), "--json"]) == 0
     capsys.readouterr()
     record = json.loads(out.with_name("long.mp4.json").read_text())
-    assert (record["camera"], record["frames_written"]) == ("pan_left", 5)
+    assert (record["camera_motion"], record["frames_written"]) == ("pan_left", 5)
     assert (probe(out).height, probe(out).width) == (64, 64)
 
 
@@ -197,6 +213,6 @@ def test_prompts_of_a_file_have_a_camera_each(tmp_path, capsys):
     assert main(["generate", "--prompts", str(prompts), "--out", str(out), *small]) == 0
     capsys.readouterr()
     records = [json.loads((out / f"{number:03}.mp4.json").read_text()) for number in range(3)]
-    assert [record.get("camera") for record in records] == ["pan_left", None, "zoom_in"]
+    assert [record.get("camera_motion") for record in records] == ["pan_left", None, "zoom_in"]
     assert {(record["height"], record["width"]) for record in records} == {(64, 64)}
     assert [record["batch"] for record in records] == [1, 1, 1]

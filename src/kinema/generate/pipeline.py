@@ -196,7 +196,7 @@ def _shape_record(job: Job) -> dict[str, Any]:
     made = as_record(settings.shape(job.plan.windows[-1].frames))
     if settings.shown is None:
         return made
-    seen = {"camera": settings.camera, "made": [settings.height, settings.width]}
+    seen = {"camera_motion": settings.camera, "made": [settings.height, settings.width]}
     return made | as_record(settings.shown) | seen
 
 

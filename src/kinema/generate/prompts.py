@@ -6,15 +6,24 @@ import csv
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from kinema.errors import ConfigError
 from kinema.generate.mask_strategy import references_of, split_paths, split_suffix
 from kinema.generate.pipeline import GenerateConfig
 from kinema.generate.tasks import FromText
+from kinema.motion import CameraMove
 
 _TEXT = "prompt"
-_NUMBERS: Mapping[str, tuple[Callable[[str], object], str]] = {
+
+
+def _move(cell: str) -> str:
+    if cell not in get_args(CameraMove):
+        raise ValueError(cell)
+    return cell
+
+
+_SETTINGS: Mapping[str, tuple[Callable[[str], object], str]] = {
     "seed": (int, "a whole number, such as 7"),
     "frames": (int, "a whole number, such as 16"),
     "height": (int, "pixels, such as 240"),
@@ -24,9 +33,10 @@ _NUMBERS: Mapping[str, tuple[Callable[[str], object], str]] = {
     "overlap": (int, "a whole number, such as 4"),
     "fps": (float, "a number, such as 24"),
     "guidance_scale": (float, "a number, such as 7.0"),
+    "camera": (_move, f"a camera move; known are {', '.join(get_args(CameraMove))}"),
 }
 _REFERENCES = ("image", "references", "mask_strategy")
-COLUMNS = (_TEXT, *_NUMBERS, *_REFERENCES)
+COLUMNS = (_TEXT, *_SETTINGS, *_REFERENCES)
 """What a CSV file of prompts may have; an empty cell is the command's own setting."""
 
 
@@ -100,8 +110,8 @@ def _table_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 def _prompt_line(where: str, row: Mapping[str, str], settings: Mapping[str, Any]) -> PromptLine:
     values = dict(settings)
     for name, cell in row.items():
-        if name in _NUMBERS and cell:
-            kind, mend = _NUMBERS[name]
+        if name in _SETTINGS and cell:
+            kind, mend = _SETTINGS[name]
             try:
                 values[name] = kind(cell)
             except ValueError:
@@ -124,9 +134,9 @@ def _prompt_line(where: str, row: Mapping[str, str], settings: Mapping[str, Any]
 
 def _column_at_fault(row: Mapping[str, str], values: Mapping[str, Any]) -> str:
     """The column that a config would refuse: a number that is not above 0, else the image."""
-    for name in _NUMBERS:
+    for name in _SETTINGS:
         value = values.get(name)
-        if name != "seed" and row.get(name) and value is not None and value <= 0:
+        if name != "seed" and row.get(name) and isinstance(value, int | float) and value <= 0:
             return name
     return "image" if row.get("image") else _TEXT
 
