@@ -41,7 +41,7 @@ def model():
         ("A red star moves left, a blue circle spins", ["a red star moves left", "a blue circle spins"]),
         (
             "a crimson ball orbits while one small green box stays still on the right",
-            ["a red circle circles around", "one small green square stays still on the right"],
+            ["a red circle moves in a circle", "one small green square stays still on the right"],
         ),
         (
             "a red star moves in a circle, a white ring bounces on a plain background",

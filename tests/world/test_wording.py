@@ -8,7 +8,7 @@ import pytest
 from kinema.encoders.wording import reword, words
 from kinema.world.captions import describe
 from kinema.world.draw import WorldConfig, scenes
-from kinema.world.wording import PHRASES
+from kinema.world.wording import LANGUAGE, PHRASES
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,14 @@ def test_every_phrase_ends_in_words_of_captions(captions):
     known = {word for caption in captions for word in words(caption)}
     for said in PHRASES.values():
         assert set(words(said)) <= known, said
+
+
+def test_the_model_is_told_the_phrase_that_it_obeys_more(captions):
+    """Still in words of captions; every other one is as it was."""
+    for caption in captions:
+        told = " ".join(reword(words(caption), LANGUAGE.phrases))
+        assert told == " ".join(words(caption)).replace("circles around", "moves in a circle")
+    assert reword(words("a ball orbits"), LANGUAGE.phrases) == words("a circle moves in a circle")
 
 
 @pytest.mark.parametrize(

@@ -210,5 +210,7 @@ _GRAMMAR = Grammar(
     moving_ground=GROUNDS[Ground.CHECKERED],
     places={text: way for place, way in _TOWARDS_PLACE.items() for text in PLACES[place]},
 )
-LANGUAGE = Language(PHRASES, _GRAMMAR)
-"""Other words, and how the captions speak of several objects."""
+_OBEYED_MORE = {"circles around": "moves in a circle"}
+"""Of the captions' two phrases for a motion the one that the embedded weights do better: 13 against 8 of 16."""
+LANGUAGE = Language({phrase: _OBEYED_MORE.get(said, said) for phrase, said in PHRASES.items()}, _GRAMMAR)
+"""Other words, and how the captions speak of several objects and the camera."""
