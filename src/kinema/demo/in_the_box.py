@@ -15,6 +15,7 @@ PROMPTS = (
     "a large red circle moves left",
     "a green star grows",
     "a red star moves left, a blue circle shrinks",
+    "a white ring on a checkered background, the camera zooms out",
 )
 
 
