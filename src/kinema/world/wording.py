@@ -211,6 +211,6 @@ _GRAMMAR = Grammar(
     places={text: way for place, way in _TOWARDS_PLACE.items() for text in PLACES[place]},
 )
 _OBEYED_MORE = {"circles around": "moves in a circle"}
-"""Of the captions' two phrases for a motion the one that the embedded weights do better: 13 against 8 of 16."""
+"""Of two phrases of the captions the one that the embedded weights do better: 13 against 8 of 16."""
 LANGUAGE = Language({phrase: _OBEYED_MORE.get(said, said) for phrase, said in PHRASES.items()}, _GRAMMAR)
 """Other words, and how the captions speak of several objects and the camera."""
