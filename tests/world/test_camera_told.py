@@ -155,6 +155,17 @@ def test_moves_that_cannot_be_made_are_refused_by_name(model, tmp_path):
         GenerateConfig(prompt="a red star", camera="roll")
 
 
+def test_a_move_that_is_not_made_is_named(model, tmp_path, caplog):
+    asked = GenerateConfig(prompt="a red star, zooming in", loop=True)
+    job = prepare(asked, model, tmp_path / "a.mp4")
+    assert (job.settings.camera, job.plan.windows[0].prompt) == (None, "a red star, zooming in")
+    (told,) = caplog.messages
+    assert told.startswith("no camera moves (zoom_in): that is for videos from a prompt or one picture")
+    caplog.clear()
+    prepare(replace(asked, prompt="a red star"), model, tmp_path / "a.mp4")
+    assert caplog.messages == []
+
+
 def test_other_models_take_the_prompt_as_it_is_and_a_camera_by_name(model, tmp_path):
     other = replace(
         model,
