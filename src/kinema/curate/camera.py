@@ -17,19 +17,9 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from kinema.curate.sampling import Sampling, Score
+from kinema.motion import CameraMove
 
-CameraMotion = Literal[
-    "static",
-    "pan_left",
-    "pan_right",
-    "tilt_up",
-    "tilt_down",
-    "zoom_in",
-    "zoom_out",
-    "roll",
-    "handheld",
-    "mixed",
-]
+CameraMotion = Literal[CameraMove, "roll", "handheld", "mixed"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,6 +95,10 @@ class _Row:
     def shown(self) -> Size:
         return Size(self.scene.height, self.scene.width)
 
+    def made(self, model: Model) -> Size:
+        """What is made, of which a moving camera sees a part."""
+        return self.shown if self.move is None else canvas(self.shown, model.autoencoder.spatial_factor)
+
     def shape(self, size: Size) -> VideoShape:
         return VideoShape(height=size.height, width=size.width, frames=self.scene.frames, fps=FPS)
 
@@ -126,49 +130,46 @@ def _rows(group: Sequence[tuple[Scene, str]], config: ExamConfig, start: int) ->
 
 
 def _from_prompts(model: Model, rows: Sequence[_Row], config: ExamConfig) -> list[Frames]:
-    """Those under a moving camera together, on a larger canvas, if the model leaves that to a virtual one."""
-    if not (model.sampling.virtual_camera and isinstance(model.text_encoder, Parting)):
-        return _decoded(model, _sampled(model, rows, config), None)
-    made = dict[int, Frames]()
-    told = [model.text_encoder.shot(row.caption) for row in rows]
-    if resting := [row for row, shot in zip(rows, told, strict=True) if not shot.moves]:
-        videos = _decoded(model, _sampled(model, resting, config), None)
-        made |= {row.seed: frames for row, frames in zip(resting, videos, strict=True)}
-    moving = [
-        replace(row, caption=shot.over_ground, move=shot.moves[0])
-        for row, shot in zip(rows, told, strict=True)
-        if shot.moves
-    ]
-    if moving:
-        larger = canvas(moving[0].shown, model.autoencoder.spatial_factor)
-        videos = _decoded(model, _sampled(model, moving, config, larger=larger), None)
-        for row, frames in zip(moving, videos, strict=True):
-            assert row.move is not None
-            made[row.seed] = np.stack(list(through_camera(iter(frames), row.move, row.shown, len(frames))))
+    """Those under a moving camera together, if the model leaves that to a virtual one, and the others."""
+    told, made = [_told(model, row) for row in rows], dict[int, Frames]()
+    for moving in (False, True):
+        if alike := [row for row in told if (row.move is not None) == moving]:
+            videos = _decoded(model, _sampled(model, alike, config), None)
+            made |= {row.seed: _filmed(row, frames) for row, frames in zip(alike, videos, strict=True)}
     return [made[row.seed] for row in rows]
+
+
+def _told(model: Model, row: _Row) -> _Row:
+    """Without what its caption says of the camera, if a virtual one does it."""
+    if not (model.sampling.virtual_camera and isinstance(model.text_encoder, Parting)):
+        return row
+    shot = model.text_encoder.shot(row.caption)
+    return replace(row, caption=shot.over_ground, move=shot.moves[0]) if shot.moves else row
+
+
+def _filmed(row: _Row, frames: Frames) -> Frames:
+    if row.move is None:
+        return frames
+    return np.stack(list(through_camera(iter(frames), row.move, row.shown, len(frames))))
 
 
 @torch.inference_mode()
 def _sampled(
-    model: Model,
-    rows: Sequence[_Row],
-    config: ExamConfig,
-    held: Given | None = None,
-    larger: Size | None = None,
+    model: Model, rows: Sequence[_Row], config: ExamConfig, held: Given | None = None
 ) -> Float[Tensor, "b c t h w"]:
     defaults, first = model.sampling, rows[0]
     scale = defaults.guidance_scale if held is None else defaults.guidance_given or defaults.guidance_scale
     return sample_latents(
         model,
         [row.caption for row in rows],
-        first.shape(larger or first.shown),
+        first.shape(first.made(model)),
         steps=config.steps or defaults.steps,
         guidance_scale=scale if config.guidance_scale is None else config.guidance_scale,
         generator=[torch.Generator(model.device).manual_seed(row.seed) for row in rows],
         sampler=config.sampler,
         given=held,
         parts_apart=defaults.parts_apart,
-        begun=None if larger is None or not defaults.parts_apart else first.shape(first.shown),
+        begun=first.shape(first.shown) if first.move is not None and defaults.parts_apart else None,
     )
 
 
