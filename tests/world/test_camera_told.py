@@ -40,6 +40,7 @@ def model():
     [
         ("a red star, the camera pans left", "a red star on a checkered background", "pan_left"),
         ("a crimson ball, panning up", "a red circle on a checkered background", "tilt_up"),
+        ("a crimson ball, the camera tilts down", "a red circle on a checkered background", "tilt_down"),
         ("zooming out, a green box spins", "a green square spins on a checkered background", "zoom_out"),
         ("one white ring on a plain backdrop, zoom in", "one white ring on a plain background", "zoom_in"),
         ("a red star moves left on a noisy background, camera moves down", None, "tilt_down"),

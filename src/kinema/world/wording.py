@@ -129,6 +129,11 @@ _CAMERAS = (
         for way in ("left", "right", "up", "down")
     ),
     *(
+        _each(f"the camera pans {way}", f"the camera tilts {way}", f"camera tilts {way}", f"tilting {way}")
+        | _each(f"the camera pans {way}", f"tilt {way}", f"camera tilt {way}")
+        for way in ("up", "down")
+    ),
+    *(
         _each(f"the camera zooms {way}", f"camera zooms {way}", f"zooming {way}", f"zoom {way}")
         | _each(f"the camera zooms {way}", f"camera zoom {way}", f"the view zooms {way}", f"zooms {way}")
         for way in ("in", "out")
