@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from kinema.errors import ConfigError
+from kinema.nn.compiling import compiled_graphs
 from kinema.runlog import read_metrics
-from kinema.train.compiling import compiled_graphs
 from kinema.train.config import TrainConfig
 from kinema.train.loop import train
 

@@ -113,6 +113,9 @@ class Sampling:
         bool,
         Parameter(negative=(), help="Keep the encoders in main memory while the network samples on a GPU."),
     ] = False
+    compile: Annotated[
+        bool, Parameter(negative=(), help="Compile the network first: for many prompts or steps.")
+    ] = False
 
 
 Flags = Annotated[Sampling | None, Parameter(name="*")]

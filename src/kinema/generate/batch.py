@@ -58,7 +58,9 @@ def generate_all(
     began = time.monotonic()
     writable_folder(out)
     first = lines[0].config
-    model, facts = ready_model(model_folder, first.ema, first.lora, first.offload)
+    model, facts = ready_model(
+        model_folder, first.ema, first.lora, offload=first.offload, compiled=first.compile
+    )
     items = [_item(line, model, out, number, len(lines)) for number, line in enumerate(lines)]
     wanted = [item for item in items if not _is_made(item, facts)]
     batches = list(_batches(wanted, batch_size))

@@ -90,7 +90,9 @@ def generate(
     """
     check_suffix(out)
     writable_folder(out.parent)
-    model, facts = ready_model(model_folder, config.ema, config.lora, config.offload)
+    model, facts = ready_model(
+        model_folder, config.ema, config.lora, offload=config.offload, compiled=config.compile
+    )
     job = prepare(config, model, out)
     warn_of_unknown_words(model, job)
     began = time.monotonic()
@@ -169,6 +171,7 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
         "precision": settings.precision,
         "computed_in": str(computed_in(model.device.type, settings.precision)).removeprefix("torch."),
         "guidance_scale": settings.guidance.scale,
+        **({"compiled": True} if config.compile else {}),
         **({} if settings.guidance.first is None else {"guidance_first": settings.guidance.first}),
         **({} if settings.guidance_given is None else {"guidance_given": settings.guidance_given.scale}),
         **({} if not settings.keep_given else {"keep_given": settings.keep_given}),
@@ -223,7 +226,7 @@ def request_record(config: GenerateConfig) -> dict[str, Any]:
     """What makes a video what it is, as plain JSON values."""
     record = _plain(as_record(config))
     assert isinstance(record, dict)
-    del record["offload"]
+    del record["offload"], record["compile"]
     return record
 
 

@@ -17,7 +17,7 @@ from kinema.dataset.loader import Batch
 from kinema.diffusion.processes import noise_share
 from kinema.encoders.protocols import EncodedText
 from kinema.errors import ConfigError, TrainingError
-from kinema.train.compiling import compile_network, compiled_graphs
+from kinema.nn.compiling import compile_network, compiled_graphs
 from kinema.train.encoders import choose_trained
 from kinema.train.objective import draw, objective_of
 from kinema.train.pace import batch_flops, batch_tokens, memory_mb

@@ -1,23 +1,24 @@
-"""torch.compile for a run: one graph for each bucket, counted, and no part that is silently left out."""
+"""torch.compile for a network: one graph for each shape of its input, and no part left out in silence."""
 
 from __future__ import annotations
 
 import torch
 
 from kinema.errors import ConfigError
-from kinema.nn import Network, STDiT2
+from kinema.nn.build import Network
+from kinema.nn.stdit2 import STDiT2
 
 _MOST_GRAPHS = 256
 
 
 def compile_network(network: Network) -> None:
-    """Compile the blocks in place, at the first batch of each bucket; all are alike and share their graphs.
+    """Compile the blocks in place, at the first input of each shape; all are alike and share their graphs.
 
     Sizes are fixed in a graph. What cannot be compiled raises PyTorch's own error, which names the line.
     Raises `ConfigError` for other networks than a transformer.
     """
     if not isinstance(network, STDiT2):
-        raise ConfigError("compile is for network.kind = stdit2; leave it out for a video UNet")
+        raise ConfigError("compile is for networks of the kind stdit2; leave it out for a video UNet")
     torch._dynamo.config.recompile_limit = _MOST_GRAPHS
     for block in network.blocks:
         if block._compiled_call_impl is None:
