@@ -49,15 +49,11 @@ _CONTEXT = 16
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the network's training: its steps; ln sigma is drawn around `above` that of the spread.
-
-    `places`: whether the network is shown where its places are.
-    """
+    """A part of the network's training: its steps; ln sigma is drawn around `above` that of the spread."""
 
     steps: int
     above: float
     std: float
-    places: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +111,6 @@ class _Model:
     network: VideoUNet
     process: EDMConfig
     autoencoder: PatchPCA
-    places: bool
 
 
 def run(footage: Path | None = None, recipe: Recipe | None = None) -> dict[str, Any]:
@@ -129,7 +124,7 @@ def run(footage: Path | None = None, recipe: Recipe | None = None) -> dict[str, 
     clips = _labelled(pixels, autoencoder)
     seen = clips.latents[clips.where(held_out=False)]
     network = VideoUNet(_network(recipe))
-    models = [_Model(network, _process(seen, stage), autoencoder, stage.places) for stage in recipe.stages]
+    models = [_Model(network, _process(seen, stage), autoencoder) for stage in recipe.stages]
     for model, stage in zip(models, recipe.stages, strict=True):
         _fit(network, model, seen, recipe, _Length(stage.steps, recipe.rate))
     model = models[-1]
@@ -244,17 +239,15 @@ def _network(recipe: Recipe) -> VideoUNetConfig:
     )
 
 
-def _shown(first: Float[Tensor, "b c h w"], frames: int, places: bool) -> VideoConditioning:
+def _shown(first: Float[Tensor, "b c h w"], frames: int) -> VideoConditioning:
     """The frame beside the noised ones, without its mean colour and at contrast 1; column and row, -1 to 1.
-
-    Both are 0 everywhere without `places`.
 
     A zoom goes another way at every place, which attention along time alone could not tell.
     """
     apart = (first - first.mean((2, 3), keepdim=True)) / _contrast(first)
     sides = [torch.linspace(-1, 1, side) for side in first.shape[2:]]
-    told = torch.stack(torch.meshgrid(*sides, indexing="ij"))[None].flip(1) * places
-    shown = torch.cat([apart, told.expand(len(first), -1, -1, -1)], dim=1)
+    places = torch.stack(torch.meshgrid(*sides, indexing="ij"))[None].flip(1)
+    shown = torch.cat([apart, places.expand(len(first), -1, -1, -1)], dim=1)
     return VideoConditioning(
         tokens=first.new_zeros(len(first), 1, _CONTEXT),
         values=first.new_zeros(len(first), 0),
@@ -303,7 +296,7 @@ def _fit(
         sigma = torch.stack([edm.draw_sigma(process, area, generator) for _ in clean])
         noised = edm.add_noise(process, clean, noise, sigma)
         told = edm.told(process, sigma[:, None].expand(-1, frames))
-        output = model.network(noised.latents, told, _shown(chosen[:, :, 0], frames, model.places))
+        output = model.network(noised.latents, told, _shown(chosen[:, :, 0], frames))
         edm.losses(process, output, noised)["loss"].mean().backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         optimizers.step(schedule.factor(step, length.steps))
@@ -330,7 +323,7 @@ def _sampled(
     recipe: Recipe,
     generator: torch.Generator,
 ) -> Float[Tensor, "b c t h w"]:
-    shown, process = _shown(first, recipe.frames, model.places), model.process
+    shown, process = _shown(first, recipe.frames), model.process
     denoise = edm.denoiser(lambda latents, told: model.network(latents, told, shown), process)
     batch, channels, height, width = first.shape
     noise = torch.randn(batch, channels, recipe.frames, height, width, generator=generator)
