@@ -75,7 +75,7 @@ def test_a_model_moves_its_network_for_good_and_computes_the_same():
 def test_where_all_is_on_the_cpu_it_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="frees the memory of a GPU"):
-        ready_model(embedded_model(), True, (), offload=True)
+        ready_model(embedded_model(), GenerateConfig(prompt="a star", offload=True))
 
 
 def test_it_is_no_part_of_what_makes_a_video_what_it_is():

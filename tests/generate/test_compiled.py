@@ -27,7 +27,7 @@ from kinema.train.loop import train
 def test_a_compiled_network_makes_the_same_video_but_for_rounding(tmp_path: Path) -> None:
     latents, before = [], compiled_graphs()
     for compiled in (False, True):
-        model, _ = ready_model(embedded_model(), True, (), compiled=compiled)
+        model, _ = ready_model(embedded_model(), GenerateConfig(prompt="a star", compile=compiled))
         latents.append(
             sample_latents(
                 model,
@@ -55,4 +55,4 @@ def test_it_is_no_part_of_what_makes_a_video_what_it_is() -> None:
 def test_a_video_unet_is_refused(squares: Path, small_unet_run: TrainConfig, tmp_path: Path) -> None:
     train(small_unet_run, squares, tmp_path / "run")
     with pytest.raises(ConfigError, match="leave it out for a video UNet"):
-        ready_model(tmp_path / "run", True, (), compiled=True)
+        ready_model(tmp_path / "run", GenerateConfig(prompt="a star", compile=True))

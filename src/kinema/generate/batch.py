@@ -57,10 +57,7 @@ def generate_all(
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     began = time.monotonic()
     writable_folder(out)
-    first = lines[0].config
-    model, facts = ready_model(
-        model_folder, first.ema, first.lora, offload=first.offload, compiled=first.compile
-    )
+    model, facts = ready_model(model_folder, lines[0].config)
     items = [_item(line, model, out, number, len(lines)) for number, line in enumerate(lines)]
     wanted = [item for item in items if not _is_made(item, facts)]
     batches = list(_batches(wanted, batch_size))

@@ -90,9 +90,7 @@ def generate(
     """
     check_suffix(out)
     writable_folder(out.parent)
-    model, facts = ready_model(
-        model_folder, config.ema, config.lora, offload=config.offload, compiled=config.compile
-    )
+    model, facts = ready_model(model_folder, config)
     job = prepare(config, model, out)
     warn_of_unknown_words(model, job)
     began = time.monotonic()
@@ -170,8 +168,8 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
         "schedule": settings.schedule,
         "precision": settings.precision,
         "computed_in": str(computed_in(model.device.type, settings.precision)).removeprefix("torch."),
-        "guidance_scale": settings.guidance.scale,
         **({"compiled": True} if config.compile else {}),
+        "guidance_scale": settings.guidance.scale,
         **({} if settings.guidance.first is None else {"guidance_first": settings.guidance.first}),
         **({} if settings.guidance_given is None else {"guidance_given": settings.guidance_given.scale}),
         **({} if not settings.keep_given else {"keep_given": settings.keep_given}),
