@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinema.bench.camera_lora import COMMANDS, Recipe, Stage, _label, _moved, _moves, run
+from kinema.bench.camera_lora import _MOVES, COMMANDS, Recipe, Stage, _label, _moved, _moves, run
 from kinema.errors import ConfigError
 from kinema.video.writer import write_image
 
@@ -14,7 +14,8 @@ TINY = Recipe(
     components=4,
     width=32,
     stages=(Stage(1, 1.0, 1.2), Stage(1, 2.0, 1.6)),
-    lora_steps=1,
+    loras=(Stage(1, 3.2, 1.0),) * 3,
+    lora_crops=1,
     batch=2,
     samples=2,
 )
@@ -34,6 +35,7 @@ def test_it_runs_from_photographs_to_shares(tmp_path):
         write_image(tmp_path / f"{number}.png", photo(number))
     figures = {figure["name"]: figure for figure in run(tmp_path, TINY)["figures"]}
     assert figures["as commanded"]["target"] == 0.8
+    assert figures["as commanded"]["peer"] == "without guidance"
     assert figures["as commanded without LoRA"]["target"] == 0.4
     assert all(0 <= figure["value"] <= 1 for figure in figures.values())
     assert len(figures) == 3 + len(COMMANDS)
@@ -41,7 +43,7 @@ def test_it_runs_from_photographs_to_shares(tmp_path):
 
 def test_the_scorer_knows_the_moves_at_this_size():
     """What is learned from is what it is called, so that a share of 1 can be reached."""
-    frames, moves, _ = _moves([photo(1), photo(2)], Recipe(crops=1))
+    frames, moves, _ = _moves([photo(1), photo(2)], _MOVES, 1, Recipe())
     right = [label == move for label, move in zip(map(_label, frames), moves, strict=True)]
     assert sum(right) >= 0.8 * len(right)
 

@@ -2,16 +2,17 @@
 
 A network learns to go on from a photograph with every kind of camera move at once. It makes what differs from
 the photograph, not the frames: most of a frame is known, and what stands still differs by nothing. A LoRA in
-its temporal attention is then trained on the clips of one label, and the scorer of curation judges what both
-generate.
+its temporal attention is then trained on clips of one label, and the scorer of curation judges what is
+generated without it, with it, and with it while being pushed away from what is generated without.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from kinema.bench.figures import Figure, report
 from kinema.curate.camera import CameraConfig, CameraMotion, camera_motion
 from kinema.diffusion import edm
 from kinema.diffusion.edm import EDMConfig
+from kinema.diffusion.guidance import guided_by
 from kinema.diffusion.karras import karras_sigmas
 from kinema.diffusion.samplers_ode import sample_euler
 from kinema.encoders.embedded import PatchPCA, PatchPCAConfig, fit_patch_pca
 from kinema.errors import ConfigError
 from kinema.nn import VideoConditioning, VideoUNet, VideoUNetConfig
-from kinema.nn.lora import LoRAConfig, attach, detach, new_lora
+from kinema.nn.lora import LoRAConfig, attach, new_lora
 from kinema.shapes import Size
 from kinema.train.optim import MuonConfig, Optimizers, ScheduleConfig
 from kinema.video.reader import read_frames
@@ -60,8 +62,10 @@ class Stage:
 class Recipe:
     """How much of everything. The whole takes one to two hours of one core.
 
-    The network first learns to draw what it sees, at little noise, then to decide where it goes, at more; the
-    LoRAs are trained and sampled as the last stage is.
+    The network first learns to draw what it sees, at little noise, then to decide where it goes, at more; all
+    is sampled as the last stage is. `loras` are the trainings of the LoRAs for `COMMANDS`, each on
+    `lora_crops` more clips of a photograph: where the camera goes is decided in much noise, that it stands
+    still in all of it. `guidance`: see `kinema.diffusion.guidance.guided_by`; in the first half of the steps.
     """
 
     frames: int = 4
@@ -69,12 +73,14 @@ class Recipe:
     speeds: tuple[float, float] = (0.1, 0.13)
     components: int = 12
     width: int = 32
-    stages: tuple[Stage, ...] = (Stage(2000, 1.0, 1.2), Stage(1100, 2.0, 1.6))
-    lora_steps: int = 400
+    stages: tuple[Stage, ...] = (Stage(1500, 0.7, 1.2), Stage(900, 1.75, 1.6))
+    loras: tuple[Stage, ...] = (Stage(300, 3.2, 1.0), Stage(500, 3.2, 1.0), Stage(300, 2.0, 2.0))
+    lora_crops: int = 24
+    guidance: float = 5.0
     rate: float = 0.02
     lora_rate: float = 0.06
     batch: int = 8
-    samples: int = 20
+    samples: int = 60
     sampling_steps: int = 8
 
 
@@ -94,6 +100,16 @@ class _Clips:
             for place, (found, out) in enumerate(zip(self.labels, self.held_out, strict=True))
             if out == held_out and label in (None, found)
         ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Obeyed:
+    """The share of samples that move as commanded: without the LoRA, with it, and with it and guidance."""
+
+    command: CameraMotion
+    without: float
+    alone: float
+    pushed: float
 
 
 @dataclass(frozen=True)
@@ -117,7 +133,8 @@ def run(footage: Path | None = None, recipe: Recipe | None = None) -> dict[str, 
     """The report of `kinema bench camera_lora`. Raises `ConfigError` where there are no photographs."""
     recipe = recipe or Recipe()
     torch.manual_seed(0)
-    pixels = _moves(_photos(footage), recipe)
+    photos = _photos(footage)
+    pixels = _moves(photos, _MOVES, recipe.crops, recipe)
     autoencoder = fit_patch_pca(
         PatchPCAConfig(patch=2, components=recipe.components, whitening=0.5), (to_videos(pixels[0]),)
     )
@@ -129,30 +146,54 @@ def run(footage: Path | None = None, recipe: Recipe | None = None) -> dict[str, 
         _fit(network, model, seen, recipe, _Length(stage.steps, recipe.rate))
     model = models[-1]
     network.requires_grad_(False)
-    without = _share(model, clips, recipe)
-    with_lora = dict[str, float]()
-    for command in COMMANDS:
-        lora = new_lora(network, LoRAConfig())
-        attach(network, [(lora, 1.0)])
-        chosen = clips.where(held_out=False, label=command)
-        _fit(lora, model, clips.latents[chosen], recipe, _Length(recipe.lora_steps, recipe.lora_rate))
-        with_lora[command] = _share(model, clips, recipe)[command]
-        detach(network)
-    return report("camera_lora", _figures(with_lora, without, clips.right))
+    found = []
+    for command, stage in zip(COMMANDS, recipe.loras, strict=True):
+        more = _labelled(_moves(photos, (command,), recipe.lora_crops, recipe), autoencoder)
+        chosen = [part.latents[part.where(held_out=False, label=command)] for part in (clips, more)]
+        adapted = copy.deepcopy(network)
+        lora = new_lora(adapted, LoRAConfig())
+        attach(adapted, [(lora, 1.0)])
+        trained = _Model(adapted, _process(seen, stage), autoencoder)
+        _fit(lora, trained, torch.cat(chosen), recipe, _Length(stage.steps, recipe.lora_rate))
+        with_lora = replace(model, network=adapted)
+        found.append(
+            _Obeyed(
+                command=command,
+                without=_share(model, clips, recipe, command),
+                alone=_share(with_lora, clips, recipe, command),
+                pushed=_share(with_lora, clips, recipe, command, weaker=network),
+            )
+        )
+    return report("camera_lora", _figures(found, clips.right))
 
 
-def _figures(with_lora: dict[str, float], without: dict[str, float], right: float) -> list[Figure]:
-    mean = sum(with_lora.values()) / len(with_lora)
-    before = sum(without.values()) / len(without)
+def _figures(found: Sequence[_Obeyed], right: float) -> list[Figure]:
+    def mean(shares: Iterable[float]) -> float:
+        return sum(shares) / len(found)
+
     each = [
-        Figure(name=f"{command} as commanded", value=share, unit="share", peer="without", peer_value=own)
-        for (command, share), own in zip(with_lora.items(), without.values(), strict=True)
+        Figure(
+            name=f"{obeyed.command} as commanded",
+            value=obeyed.pushed,
+            unit="share",
+            peer="without guidance",
+            peer_value=obeyed.alone,
+        )
+        for obeyed in found
     ]
     return [
-        Figure(name="as commanded", value=mean, unit="share", target=0.8, bounds="value"),
+        Figure(
+            name="as commanded",
+            value=mean(obeyed.pushed for obeyed in found),
+            unit="share",
+            target=0.8,
+            bounds="value",
+            peer="without guidance",
+            peer_value=mean(obeyed.alone for obeyed in found),
+        ),
         Figure(
             name="as commanded without LoRA",
-            value=before,
+            value=mean(obeyed.without for obeyed in found),
             unit="share",
             target=0.4,
             bounds="value",
@@ -175,20 +216,20 @@ def _photos(given: Path | None) -> list[UInt8[np.ndarray, "h w 3"]]:
 
 
 def _moves(
-    photos: Sequence[UInt8[np.ndarray, "h w 3"]], recipe: Recipe
+    photos: Sequence[UInt8[np.ndarray, "h w 3"]], moves: Sequence[CameraMotion], crops: int, recipe: Recipe
 ) -> tuple[UInt8[np.ndarray, "n t h w 3"], list[str], list[bool]]:
-    """Clips of every move over random parts of every photograph, the move, and whether it is held out."""
-    generator = np.random.default_rng(0)
-    found, moves, held_out = [], list[str](), list[bool]()
+    """Clips of these moves over random parts of every photograph, the move, and whether it is held out."""
+    generator = np.random.default_rng([len(moves), crops])
+    found, shown, held_out = [], list[str](), list[bool]()
     for number, photo in enumerate(photos):
-        for move in (move for move in _MOVES for _ in range(recipe.crops)):
+        for move in (move for move in moves for _ in range(crops)):
             speed, seed = float(generator.uniform(*recipe.speeds)), int(generator.integers(2**31))
             part = _part(photo, generator)
             frames, _ = camera_move(part, move, speed, seed=seed, fps=_FPS, seconds=recipe.frames / _FPS)
             found.append(resize_crop(frames, _SIZE))
-            moves.append(move)
+            shown.append(move)
             held_out.append(number % _HELD_OUT == 0)
-    return np.stack(found), moves, held_out
+    return np.stack(found), shown, held_out
 
 
 def _part(photo: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator) -> UInt8[np.ndarray, "h2 w2 3"]:
@@ -303,30 +344,34 @@ def _fit(
 
 
 @torch.no_grad()
-def _share(model: _Model, clips: _Clips, recipe: Recipe) -> dict[str, float]:
-    """For each command, how many of its samples move like it; each goes on from a held-out photograph."""
+def _share(
+    model: _Model, clips: _Clips, recipe: Recipe, command: CameraMotion, weaker: VideoUNet | None = None
+) -> float:
+    """How many samples move as commanded; each goes on from a held-out photograph, always the same ones."""
     held_out = clips.where(held_out=True)
-    found = dict[str, float]()
-    for number, command in enumerate(COMMANDS):
-        generator = torch.Generator().manual_seed(number)
-        chosen = torch.randperm(len(held_out), generator=generator)[: recipe.samples]
-        first = clips.latents[[held_out[place] for place in chosen.tolist()], :, 0]
-        videos = model.autoencoder.decode(_sampled(model, first, recipe, generator))
-        labels = [_label(to_frames(video)) for video in videos]
-        found[command] = labels.count(command) / len(labels)
-    return found
+    generator = torch.Generator().manual_seed(COMMANDS.index(command))
+    chosen = torch.randperm(len(held_out), generator=generator)[: recipe.samples]
+    first = clips.latents[[held_out[place] for place in chosen.tolist()], :, 0]
+    videos = model.autoencoder.decode(_sampled(model, weaker, first, recipe, generator))
+    labels = [_label(to_frames(video)) for video in videos]
+    return labels.count(command) / len(labels)
 
 
 def _sampled(
     model: _Model,
+    weaker: VideoUNet | None,
     first: Float[Tensor, "b c h w"],
     recipe: Recipe,
     generator: torch.Generator,
 ) -> Float[Tensor, "b c t h w"]:
     shown, process = _shown(first, recipe.frames), model.process
+    sigmas = karras_sigmas(recipe.sampling_steps, process.sigma_min, process.sigma_max)
     denoise = edm.denoiser(lambda latents, told: model.network(latents, told, shown), process)
+    if weaker is not None:
+        without = edm.denoiser(lambda latents, told: weaker(latents, told, shown), process)
+        above = float(sigmas[recipe.sampling_steps // 2])
+        denoise = guided_by(denoise, without, recipe.guidance, above=above)
     batch, channels, height, width = first.shape
     noise = torch.randn(batch, channels, recipe.frames, height, width, generator=generator)
-    sigmas = karras_sigmas(recipe.sampling_steps, process.sigma_min, process.sigma_max)
     moved = sample_euler(denoise, noise, sigmas)
     return first[:, :, None] + _contrast(first)[:, :, None] * moved

@@ -1,4 +1,4 @@
-"""Classifier-free guidance."""
+"""Guidance: away from what is made without the prompt, or without what was added to a network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinema.diffusion.karras import constant_guidance, linear_guidance, triangle_guidance
-from kinema.diffusion.protocols import Denoised
+from kinema.diffusion.protocols import Denoise, Denoised
 
 GuidanceShape = Literal["linear", "triangle"]
 
@@ -62,6 +62,22 @@ def guide(
     if channels is not None:
         guided = torch.cat([guided[:, :channels], conditional.clean[:, channels:]], dim=1)
     return Denoised(guided, conditional.variance_fraction)
+
+
+def guided_by(denoise: Denoise, weaker: Denoise, scale: float, *, above: float = 0.0) -> Denoise:
+    """Away from what a weaker network makes of the same, where sigma is greater than `above`; scale 1 is off.
+
+    Autoguidance (Karras et al., arXiv:2406.02507) in an interval of noise (Kynkaanniemi et al.,
+    arXiv:2404.07724).
+    """
+
+    def guided(latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]) -> Denoised:
+        estimate = denoise(latents, sigma)
+        if bool((sigma <= above).all()):
+            return estimate
+        return guide(estimate, weaker(latents, sigma), scale)
+
+    return guided
 
 
 def split_pair(pair: Denoised) -> tuple[Denoised, Denoised]:
