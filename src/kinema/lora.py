@@ -199,13 +199,17 @@ def with_weight(spec: str) -> tuple[Path, float]:
         return Path(spec), 1.0
 
 
-def merge_loras(network: nn.Module, specs: Sequence[str]) -> list[dict[str, Any]]:
-    """Read each `PATH[:weight]` and add it to the network's weights; the record says which ones they were."""
+def merge_loras(network: nn.Module, specs: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+    """Read each `PATH[:weight]` and add it to the network's weights.
+
+    Returns which ones they were, for the record, and the old weights, for `unmerge`.
+    """
     chosen = [with_weight(spec) for spec in specs]
     loras = [(read_lora(path, network), weight) for path, weight in chosen]
-    merge(network, loras)
+    before = merge(network, loras)
     files = [lora_file(path) for path, _ in chosen]
-    return [
+    records = [
         {"file": str(file), "weight": weight, "sha256": file_sha256(file)}
         for file, (_, weight) in zip(files, chosen, strict=True)
     ]
+    return records, before

@@ -100,7 +100,10 @@ class TrainedOn:
 
 @dataclass(kw_only=True)
 class Model:
-    """Ready to denoise; modules are where `to` put them."""
+    """Ready to denoise; modules are where `to` put them.
+
+    `without_lora` is the network before LoRAs were merged into it, where guidance needs it.
+    """
 
     network: Network
     process: Process
@@ -111,6 +114,7 @@ class Model:
     preset: Preset = "kinema"
     image_encoder: ImageEncoder | None = None
     motion: MotionMap | None = None
+    without_lora: Network | None = None
 
     @property
     def conventions(self) -> Conventions:
@@ -125,13 +129,13 @@ class Model:
     @property
     def parts(self) -> tuple[object, ...]:
         """Everything that computes."""
-        return self.network, self.autoencoder, self.text_encoder, self.image_encoder
+        return self.network, self.without_lora, self.autoencoder, self.text_encoder, self.image_encoder
 
     def to(self, device: torch.device | str, *, offloaded: bool = False) -> Model:
         """Move every module; returns itself. `offloaded`: all but the network only while they work."""
         for part in self.parts:
             if isinstance(part, nn.Module):
-                if offloaded and part is not self.network:
+                if offloaded and part not in (self.network, self.without_lora):
                     offload(part, device)
                 else:
                     part.to(device)

@@ -369,7 +369,7 @@ def _sampled(
     denoise = edm.denoiser(lambda latents, told: model.network(latents, told, shown), process)
     if weaker is not None:
         without = edm.denoiser(lambda latents, told: weaker(latents, told, shown), process)
-        above = float(sigmas[recipe.sampling_steps // 2])
+        above = float(sigmas[(recipe.sampling_steps + 1) // 2])
         denoise = guided_by(denoise, without, recipe.guidance, above=above)
     batch, channels, height, width = first.shape
     noise = torch.randn(batch, channels, recipe.frames, height, width, generator=generator)

@@ -109,6 +109,10 @@ class Sampling:
         tuple[str, ...],
         Parameter(name="--lora", negative=(), help="PATH or PATH:WEIGHT of a LoRA; may be given again."),
     ] = ()
+    lora_guidance: Annotated[
+        float | None,
+        Parameter(help="Push away from what is made without the LoRAs: 1 not at all, 3 to 7 firmly."),
+    ] = None
     offload: Annotated[
         bool,
         Parameter(negative=(), help="Keep the encoders in main memory while the network samples on a GPU."),

@@ -14,7 +14,7 @@ from kinema.denoiser.conditions import Facts, Told, VideoShape, joined, predicto
 from kinema.denoiser.parts import Parts, denoise_together, lay_together, middle, split_prompts, widened
 from kinema.denoiser.pictures import Beside
 from kinema.diffusion import processes
-from kinema.diffusion.guidance import Guidance, guide, split_pair
+from kinema.diffusion.guidance import Guidance, guide, guided_by, split_pair
 from kinema.diffusion.iddpm import IDDPMConfig, tables
 from kinema.diffusion.processes import Process, Schedule
 from kinema.diffusion.protocols import Denoise, Denoised, Draw
@@ -120,17 +120,20 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
         facts = {name: fact[list(parts.prompt)] for name, fact in (facts or {}).items()}
     text = model.text_encoder.encode(prompts)
 
-    def denoised(size: VideoShape) -> Denoise:
-        row_facts = told(model.network, text, size, facts, model.conventions, beside=beside)
-        return build_denoise(
-            model, row_facts.to(model.device), guidance_scale=guidance_scale, precision=precision
-        )
-
     draw = _rows(generators, shape.latent_shape(model.autoencoder), model.device)
     noise = draw() if noise is None else noise.to(model.device)
     smaller = begun if parts is not None else None
     first = noise if smaller is None else middle(noise, smaller.latent_shape(model.autoencoder))
     sigmas = processes.sampling_sigmas(model.process, steps, schedule, first[0, 0].numel())
+
+    def denoised(size: VideoShape) -> Denoise:
+        row_facts = told(model.network, text, size, facts, model.conventions, beside=beside).to(model.device)
+
+        def build(model: Model) -> Denoise:
+            return build_denoise(model, row_facts, guidance_scale=guidance_scale, precision=precision)
+
+        return _guided_by_lora(model, build, guidance_scale, sigmas)
+
     run = _Run(denoised(shape), noise, sigmas, draw, given, on_step)
     sampler = sampler or default_sampler(model)
     if parts is not None:
@@ -138,6 +141,19 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
         return _in_parts(early, run, model.process, sampler, parts, parts_apart)
     latents = _sampled(run, model.process, sampler, steps)
     return latents if beside is None or beside.blend is None else beside.blend.with_missed(latents)
+
+
+def _guided_by_lora(
+    model: Model,
+    build: Callable[[Model], Denoise],
+    guidance: float | Guidance,
+    sigmas: Float[Tensor, " steps+1"],
+) -> Denoise:
+    """Away from the network without LoRAs in the first half of the steps."""
+    if model.without_lora is None or not isinstance(guidance, Guidance) or guidance.lora == 1:
+        return build(model)
+    without = build(replace(model, network=model.without_lora))
+    return guided_by(build(model), without, guidance.lora, above=float(sigmas[len(sigmas) // 2]))
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,13 @@ class Guidance:
     """How hard to push each frame: `scale` for all, or from `first` up to it.
 
     "linear" grows over the frames; "triangle" reaches `scale` in the middle and comes back, for orbits. 1 is
-    off.
+    off. `lora`: how hard the first half of the steps is pushed away from the network without its LoRAs.
     """
 
     scale: float = 1.0
     first: float | None = None
     shape: GuidanceShape = "linear"
+    lora: float = 1.0
 
     @property
     def is_on(self) -> bool:

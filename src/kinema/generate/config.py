@@ -31,9 +31,10 @@ class GenerateConfig:
     larger than it is shown (kinema.video.virtual_camera); None: as the prompt says, for a model that leaves
     it to that. `elevation` (degrees) is for models of orbits. `motion` is told to networks that know it, from
     0 to 255; `augmentation` is the noise on a picture that is shown to the network.
-    Each `lora` is `PATH` or `PATH:weight`. `offload` keeps the encoders in main memory while the network
-    samples on a GPU, and changes nothing of what is made. `compile` makes the blocks of an ST-DiT-2 faster
-    with torch.compile, at the first step of each size; numbers are then rounded elsewhere.
+    Each `lora` is `PATH` or `PATH:weight`; `lora_guidance` is how hard the first half of the steps is pushed
+    away from what the model makes without them, 1 not at all. `offload` keeps the encoders in main memory
+    while the network samples on a GPU, and changes nothing of what is made. `compile` makes the blocks of an
+    ST-DiT-2 faster with torch.compile, at the first step of each size; numbers are then rounded elsewhere.
     """
 
     prompt: str
@@ -63,6 +64,7 @@ class GenerateConfig:
     loop: bool = False
     ema: bool = True
     lora: tuple[str, ...] = ()
+    lora_guidance: float = 1.0
     offload: bool = False
     compile: bool = False
 
@@ -89,6 +91,10 @@ class GenerateConfig:
             raise ConfigError(f"elevation is from -90 to 90 degrees, got {self.elevation:g}")
         if self.motion is not None and not 0 <= self.motion <= MOST_MOTION:
             raise ConfigError(f"motion is from 0 (still) to {MOST_MOTION:g}, got {self.motion:g}")
+        if self.lora_guidance <= 0:
+            raise ConfigError(f"lora_guidance must be above 0, got {self.lora_guidance:g}; 1 is off")
+        if self.lora_guidance != 1 and not self.lora:
+            raise ConfigError("lora_guidance pushes away from the model without its LoRAs; name a lora")
         if self.keep_given is not None and self.keep_given < 0:
             raise ConfigError(f"keep_given must not be negative, got {self.keep_given:g}")
         if self.parts_apart is not None and not 0 <= self.parts_apart < 1:

@@ -12,11 +12,13 @@ from kinema.generate.config import GenerateConfig
 from kinema.lora import merge_loras
 from kinema.model import Model, load_model, model_hash
 from kinema.nn.compiling import compile_network
+from kinema.nn.lora import unmerged_copy
 
 
 def ready_model(folder: Path, config: GenerateConfig) -> tuple[Model, dict[str, Any]]:
     """The model with its LoRAs on the GPU, or the CPU where there is none, and which ones they were.
 
+    With `lora_guidance` the network as it is without them is kept beside it.
     With `offload` all but the network wait in main memory; `ConfigError` where there is no GPU to free.
     With `compile` the network's blocks are compiled at first use; `ConfigError` for a video UNet.
     """
@@ -24,8 +26,12 @@ def ready_model(folder: Path, config: GenerateConfig) -> tuple[Model, dict[str, 
     if config.offload and device.type == "cpu":
         raise ConfigError("offload frees the memory of a GPU, and here all is on the CPU; leave it out")
     model = load_model(folder, ema=config.ema)
-    loras = merge_loras(model.network, config.lora)
+    loras, before = merge_loras(model.network, config.lora)
+    if config.lora_guidance != 1:
+        model.without_lora = unmerged_copy(model.network, before)
     facts = {"folder": str(folder), "sha256": model_hash(folder), "lora": loras}
     if config.compile:
         compile_network(model.network)
+        if model.without_lora is not None:
+            compile_network(model.without_lora)
     return model.to(device, offloaded=config.offload), facts

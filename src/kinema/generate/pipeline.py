@@ -173,6 +173,7 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
         **({} if settings.guidance.first is None else {"guidance_first": settings.guidance.first}),
         **({} if settings.guidance_given is None else {"guidance_given": settings.guidance_given.scale}),
         **({} if not settings.keep_given else {"keep_given": settings.keep_given}),
+        **({} if settings.guidance.lora == 1 else {"lora_guidance": settings.guidance.lora}),
         **_parts_record(job, model),
         **({} if settings.motion is None else {"motion": settings.motion}),
         **({} if settings.elevation is None else {"elevation": settings.elevation}),
@@ -333,7 +334,9 @@ def _settings(config: GenerateConfig, model: Model, move: CameraMove | None) -> 
 def _guidance(config: GenerateConfig) -> Guidance:
     assert config.guidance_scale is not None
     shape = config.guidance_shape or "linear"
-    return Guidance(scale=config.guidance_scale, first=config.guidance_first, shape=shape)
+    return Guidance(
+        scale=config.guidance_scale, first=config.guidance_first, shape=shape, lora=config.lora_guidance
+    )
 
 
 def _apart(config: GenerateConfig, model: Model) -> float:

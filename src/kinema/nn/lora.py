@@ -6,10 +6,11 @@ are, and what trains, is averaged and is written is the additions alone.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from kinema.nn.products import Linear
 
+Net = TypeVar("Net", bound=nn.Module)
 Target = Literal["temporal-attention", "attention", "linear"]
 
 _ATTENTION = r"to_q|to_k|to_v|to_out\.0|qkv|proj|q_linear|kv_linear"
@@ -228,3 +230,15 @@ def _plant(root: nn.Module, name: str, part: nn.Module) -> None:
             root.add_module(step, nn.Module())
         root = root.get_submodule(step)
     root.add_module(last, part)
+
+
+def unmerged_copy(network: Net, before: Mapping[str, Tensor]) -> Net:
+    """The network as it was before `merge`, beside the merged one.
+
+    It takes the room of the replaced weights alone: all others are one tensor for both.
+    """
+    merged = {id(network.get_submodule(name).weight) for name in before}
+    shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    apart = copy.deepcopy(network, {key: tensor for key, tensor in shared.items() if key not in merged})
+    unmerge(apart, before)
+    return apart
