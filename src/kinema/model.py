@@ -69,6 +69,8 @@ class SamplingDefaults:
     of clips with given frames. `keep_given`: how close what is made comes to given frames where it is taken
     from them (kinema.denoiser.keeping); 0 takes nothing. `parts_apart`: in which share of the steps the parts
     of a prompt are denoised each by itself (kinema.denoiser.parts); 0: a prompt is one whole.
+    `motion_guidance`: how hard prompts are pushed away from the same with everything at rest, while it is
+    decided what moves (kinema.diffusion.guidance); 0 is off, as it is for clips with given frames.
     `virtual_camera`: what a prompt says of the camera is done by one that moves over a larger video, not by
     the network.
     """
@@ -84,6 +86,7 @@ class SamplingDefaults:
     guidance_given: float | None = None
     keep_given: float = 0.0
     parts_apart: float = 0.0
+    motion_guidance: float = 0.0
     virtual_camera: bool = False
 
 

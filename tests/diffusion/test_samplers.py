@@ -4,7 +4,7 @@ import pytest
 import torch
 from einops import rearrange
 
-from kinema.diffusion.guidance import guide, split_pair
+from kinema.diffusion.guidance import guide, split_rows
 from kinema.diffusion.iddpm import IDDPMConfig, tables
 from kinema.diffusion.protocols import Denoised
 from kinema.diffusion.samplers import first_noised_steps, sample_ancestral
@@ -135,9 +135,9 @@ def test_guidance_of_some_channels_leaves_the_others():
     assert torch.equal(guided[:, :3], guide(conditional, unconditional, 3.0).clean[:, :3])
 
 
-def test_split_pair():
+def test_split_rows():
     pair = Denoised(torch.cat([normal(0), normal(1)]), torch.cat([normal(2), normal(3)]))
-    first, second = split_pair(pair)
+    first, second = split_rows(pair, 2)
     assert torch.equal(first.clean, normal(0))
     assert torch.equal(second.variance_fraction, normal(3))
-    assert split_pair(Denoised(normal(0)))[0].variance_fraction is None
+    assert split_rows(Denoised(normal(0)), 2)[0].variance_fraction is None

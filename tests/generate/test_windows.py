@@ -144,7 +144,7 @@ def test_an_edit_begins_at_its_share_of_the_noise(
 
         return denoise
 
-    monkeypatch.setattr("kinema.denoiser.sampling.build_denoise", exact)
+    monkeypatch.setattr("kinema.denoiser.guided.build_denoise", exact)
     settings = Settings(height=32, width=32, fps=6.0, steps=20, guidance=Guidance())
     distances = []
     for strength in (0.1, 0.5, 1.0):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kinema.diffusion import speed
-from kinema.diffusion.guidance import guide, split_pair
+from kinema.diffusion.guidance import guide, split_rows
 from kinema.diffusion.iddpm import (
     IDDPMConfig,
     add_noise,
@@ -174,7 +174,7 @@ def test_guided_sampling_through_the_seam(loop):
         def denoise(latents, sigma, pair=pair, facts=facts):
             latents, sigma = latents.repeat(2, 1, 1, 1, 1), sigma.repeat(2, 1)
             output = network(network_latents(latents, sigma), timestep_from_sigma(full, sigma)[:, 0], pair)
-            halves = split_pair(denoised_from_output(CONFIG, output, latents, sigma))
+            halves = split_rows(denoised_from_output(CONFIG, output, latents, sigma), 2)
             return guide(*halves, facts["cfg_scale"], facts["cfg_channel"])
 
         draws = iter(given["noises"][:, : len(given["z"])])

@@ -94,6 +94,10 @@ class Sampling:
             help="Share of the steps in which each thing of a prompt is made by itself; 0: all as one."
         ),
     ] = None
+    motion_guidance: Annotated[
+        float | None,
+        Parameter(help="Push away from the prompt with everything at rest: 0 not at all, 3 firmly."),
+    ] = None
     camera: Annotated[
         Literal["static", "pan_left", "pan_right", "tilt_up", "tilt_down", "zoom_in", "zoom_out"] | None,
         Parameter(help="How a camera moves over what is made; as the prompt says when left out."),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from kinema.denoiser.conditions import VideoShape, condition
+from kinema.denoiser.guided import build_denoise
 from kinema.denoiser.sampling import (
     Given,
     OnStep,
     Sampler,
-    build_denoise,
     default_sampler,
     sample_latents,
 )

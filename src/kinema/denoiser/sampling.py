@@ -1,4 +1,4 @@
-"""A model and a prompt as one `Denoise`: preconditioning, conditioning and guidance end here."""
+"""Latents of clips: a model, prompts and noise to what the samplers are given."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kinema.denoiser.conditions import Facts, Told, VideoShape, joined, predictor, told, unconditional
+from kinema.denoiser.conditions import Facts, Told, VideoShape, told
+from kinema.denoiser.guided import build_guided, told_at_rest
 from kinema.denoiser.parts import Parts, denoise_together, lay_together, middle, split_prompts, widened
 from kinema.denoiser.pictures import Beside
 from kinema.diffusion import processes
-from kinema.diffusion.guidance import Guidance, guide, guided_by, split_pair
+from kinema.diffusion.guidance import Guidance, as_guidance
 from kinema.diffusion.iddpm import IDDPMConfig, tables
 from kinema.diffusion.processes import Process, Schedule
 from kinema.diffusion.protocols import Denoise, Denoised, Draw
 from kinema.diffusion.samplers import sample_ancestral
 from kinema.diffusion.samplers_ode import sample_ddim, sample_dpmpp_2m, sample_euler, sample_heun
+from kinema.encoders.protocols import EncodedText
 from kinema.errors import ConfigError
 from kinema.model import Model
-from kinema.nn.conditioning import each
-from kinema.nn.precision import Precision, computing
+from kinema.nn.precision import Precision
 
 OnStep = Callable[[Float[Tensor, "b c t h w"]], None]
 """Is shown the estimate of the clean latents after every call of the network."""
@@ -42,45 +43,6 @@ class Given:
     latents: Float[Tensor, "b c t h w"]
     denoise_mask: Bool[Tensor, "b t"] | Float[Tensor, "b t"]
     pictures: Float[Tensor, "b 3 t h2 w2"] | None = None
-
-
-def build_denoise(
-    model: Model,
-    conditioning: Told,
-    *,
-    guidance_scale: float | Guidance = 1.0,
-    precision: Precision = "fp32",
-) -> Denoise:
-    """The model as a function of noised latents and sigma.
-
-    With guidance, one forward pass holds the conditional and the unconditional rows, and what they share is
-    computed once. Text is embedded once, not in every step.
-    """
-    guidance = guidance_scale if isinstance(guidance_scale, Guidance) else Guidance(scale=guidance_scale)
-    guided, channels = guidance.is_on, model.conventions.guided_channels
-    if guided:
-        nothing = unconditional(model.network, model.text_encoder, conditioning)
-        conditioning = joined(conditioning, nothing)
-    with computing(model.device.type, precision):
-        predict = predictor(model.network, conditioning)
-
-    def denoise(latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]) -> Denoised:
-        scaled, timestep = processes.told(model.process, latents, sigma)
-        with computing(model.device.type, precision):
-            output = predict(scaled, timestep, _denoise_mask(sigma)).to(latents.dtype)
-        latents, sigma = each(latents, len(output)), each(sigma, len(output))
-        estimate = processes.denoised(model.process, output, latents, sigma)
-        if not guided:
-            return estimate
-        scale = guidance.scale if guidance.first is None else guidance.scales(latents.shape[2])
-        return guide(*split_pair(estimate), scale, channels)
-
-    return denoise
-
-
-def _denoise_mask(sigma: Float[Tensor, "b t"]) -> Bool[Tensor, "b t"] | None:
-    noised = sigma > 0
-    return None if bool(noised.all()) else noised
 
 
 def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
@@ -112,13 +74,14 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     steps may be taken in a smaller shape, `begun`, which becomes the middle of the other.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    guidance = as_guidance(guidance_scale)
     generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
     alone = parts_apart > 0 and given is None and beside is None and noise is None
     parts = split_prompts(model.text_encoder, prompts, singles=begun is not None) if alone else None
     if parts is not None:
         prompts, generators = parts.captions, [generators[prompt] for prompt in parts.prompt]
         facts = {name: fact[list(parts.prompt)] for name, fact in (facts or {}).items()}
-    text = model.text_encoder.encode(prompts)
+    text, at_rest = model.text_encoder.encode(prompts), told_at_rest(model, prompts, guidance)
 
     draw = _rows(generators, shape.latent_shape(model.autoencoder), model.device)
     noise = draw() if noise is None else noise.to(model.device)
@@ -127,12 +90,11 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
     sigmas = processes.sampling_sigmas(model.process, steps, schedule, first[0, 0].numel())
 
     def denoised(size: VideoShape) -> Denoise:
-        row_facts = told(model.network, text, size, facts, model.conventions, beside=beside).to(model.device)
+        def tell(text: EncodedText) -> Told:
+            return told(model.network, text, size, facts, model.conventions, beside=beside).to(model.device)
 
-        def build(model: Model) -> Denoise:
-            return build_denoise(model, row_facts, guidance_scale=guidance_scale, precision=precision)
-
-        return _guided_by_lora(model, build, guidance_scale, sigmas)
+        rest = None if at_rest is None else tell(at_rest)
+        return build_guided(model, tell(text), rest, sigmas, guidance=guidance, precision=precision)
 
     run = _Run(denoised(shape), noise, sigmas, draw, given, on_step)
     sampler = sampler or default_sampler(model)
@@ -141,19 +103,6 @@ def sample_latents(  # noqa: PLR0913 - one argument for each fact of a clip
         return _in_parts(early, run, model.process, sampler, parts, parts_apart)
     latents = _sampled(run, model.process, sampler, steps)
     return latents if beside is None or beside.blend is None else beside.blend.with_missed(latents)
-
-
-def _guided_by_lora(
-    model: Model,
-    build: Callable[[Model], Denoise],
-    guidance: float | Guidance,
-    sigmas: Float[Tensor, " steps+1"],
-) -> Denoise:
-    """Away from the network without LoRAs in the first half of the steps."""
-    if model.without_lora is None or not isinstance(guidance, Guidance) or guidance.lora == 1:
-        return build(model)
-    without = build(replace(model, network=model.without_lora))
-    return guided_by(build(model), without, guidance.lora, above=float(sigmas[len(sigmas) // 2]))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,12 +22,15 @@ class Guidance:
     """How hard to push each frame: `scale` for all, or from `first` up to it.
 
     "linear" grows over the frames; "triangle" reaches `scale` in the middle and comes back, for orbits. 1 is
-    off. `lora`: how hard the first half of the steps is pushed away from the network without its LoRAs.
+    off. The first half of the steps, which decides what moves and how, is pushed besides: away from the same
+    with everything at rest, by `motion` (0 is off), and from the network without its LoRAs, by `lora` (1 is
+    off).
     """
 
     scale: float = 1.0
     first: float | None = None
     shape: GuidanceShape = "linear"
+    motion: float = 0.0
     lora: float = 1.0
 
     @property
@@ -43,6 +47,11 @@ class Guidance:
                 return linear_guidance(frames, self.first, self.scale)
             case "triangle":
                 return triangle_guidance(frames, self.first, self.scale)
+
+
+def as_guidance(scale: float | Guidance) -> Guidance:
+    """A number is the scale of every frame."""
+    return scale if isinstance(scale, Guidance) else Guidance(scale=scale)
 
 
 def guide(
@@ -65,26 +74,32 @@ def guide(
     return Denoised(guided, conditional.variance_fraction)
 
 
-def guided_by(denoise: Denoise, weaker: Denoise, scale: float, *, above: float = 0.0) -> Denoise:
-    """Away from what a weaker network makes of the same, where sigma is greater than `above`; scale 1 is off.
+def guided_by(denoise: Denoise, weaker: Denoise, scale: float) -> Denoise:
+    """Away from what a weaker network makes of the same; scale 1 is off.
 
-    Autoguidance (Karras et al., arXiv:2406.02507) in an interval of noise (Kynkaanniemi et al.,
-    arXiv:2404.07724).
+    Autoguidance (Karras et al., arXiv:2406.02507).
+    """
+    return lambda latents, sigma: guide(denoise(latents, sigma), weaker(latents, sigma), scale)
+
+
+def until(limit: float, early: Denoise, late: Denoise) -> Denoise:
+    """One where sigma is above `limit`, then the other.
+
+    Guidance in an interval of noise (Kynkaanniemi et al., arXiv:2404.07724).
     """
 
-    def guided(latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]) -> Denoised:
-        estimate = denoise(latents, sigma)
-        if bool((sigma <= above).all()):
-            return estimate
-        return guide(estimate, weaker(latents, sigma), scale)
+    def chosen(latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]) -> Denoised:
+        return (late if bool((sigma <= limit).all()) else early)(latents, sigma)
 
-    return guided
+    return chosen
 
 
-def split_pair(pair: Denoised) -> tuple[Denoised, Denoised]:
-    """The two halves of one forward pass over conditional rows, then unconditional rows."""
-    conditional, unconditional = pair.clean.chunk(2)
-    if pair.variance_fraction is None:
-        return Denoised(conditional), Denoised(unconditional)
-    first, second = pair.variance_fraction.chunk(2)
-    return Denoised(conditional, first), Denoised(unconditional, second)
+def split_rows(estimate: Denoised, count: int) -> list[Denoised]:
+    """The parts of one forward pass over `count` times the rows."""
+    fractions: Sequence[Tensor | None] = [None] * count
+    if estimate.variance_fraction is not None:
+        fractions = estimate.variance_fraction.chunk(count)
+    return [
+        Denoised(clean, fraction)
+        for clean, fraction in zip(estimate.clean.chunk(count), fractions, strict=True)
+    ]

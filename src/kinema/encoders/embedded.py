@@ -229,6 +229,12 @@ class WordTextEncoder(nn.Module):
         found = self.config.grammar.shot(self._told(caption))
         return found if found.moves else replace(found, caption=caption)
 
+    def at_rest(self, caption: str) -> str:
+        """The caption with everything at rest, in words that it was taught; as it is where nothing moves."""
+        grammar, said = self.config.grammar, self._told(caption)
+        rest = said if grammar is None else grammar.at_rest(said)
+        return caption if rest == said else " ".join(rest)
+
     def unknown_words(self, caption: str) -> list[str]:
         """Words outside the vocabulary and words past `max_tokens`, in order, each once."""
         spoken = self._told(caption)

@@ -34,7 +34,8 @@ class Grammar:
     Each word of `things` names one, and begins with the `modifiers` before it, unless it stands in one of the
     `phrases`. What the phrases of `shared` say belongs to every part. `places`: phrases and the way from the
     middle that each means, right and down, 1 being the edge. `cameras`: phrases and the move that each means;
-    where no phrase of `grounds` is said, `moving_ground` is what makes a move seen.
+    where no phrase of `grounds` is said, `moving_ground` is what makes a move seen. `motions`: phrases of
+    what moves, with the words of `manners` for how; `rest` is said of what does not.
     """
 
     things: tuple[str, ...]
@@ -46,6 +47,21 @@ class Grammar:
     cameras: Mapping[str, CameraMove] = field(default_factory=dict)
     grounds: tuple[str, ...] = ()
     moving_ground: str = ""
+    motions: tuple[str, ...] = ()
+    manners: tuple[str, ...] = ()
+    rest: str = ""
+
+    def at_rest(self, told: Sequence[str]) -> list[str]:
+        """The same caption with everything at rest."""
+        lengths, said = dict(self._found(told, self.motions)), list[str]()
+        place = 0
+        while place < len(told):
+            if place in lengths:
+                said += words(self.rest)
+            elif told[place] not in self.manners:
+                said.append(told[place])
+            place += lengths.get(place, 1)
+        return said
 
     def shot(self, told: Sequence[str]) -> Shot:
         """A caption and what it says of the camera, apart."""

@@ -91,7 +91,7 @@ def training_latents(
 
 @runtime_checkable
 class Parting(Protocol):
-    """A text encoder that can tell the things of a caption apart, and its camera."""
+    """A text encoder that can tell the things of a caption apart, its camera, and what moves."""
 
     def parts(self, caption: str) -> list[Part]:
         """A caption for each thing; the caption as it is where there is one, or none."""
@@ -99,6 +99,10 @@ class Parting(Protocol):
 
     def shot(self, caption: str) -> Shot:
         """The caption and what it says of the camera, apart; the caption as it is where it says nothing."""
+        ...
+
+    def at_rest(self, caption: str) -> str:
+        """The same with everything at rest; the caption as it is where it says of nothing that it moves."""
         ...
 
 

@@ -27,10 +27,11 @@ class GenerateConfig:
     the scale of the first frame, which grows to `guidance_scale` ("linear": in the last frame; "triangle": in
     the middle); `guidance_given` is the scale of videos with given frames, from which `keep_given` takes what
     comes close to them (kinema.denoiser.keeping). `parts_apart` is the share of the steps in which the parts
-    of a prompt are denoised each by itself (kinema.denoiser.parts). `camera` moves over a video that is made
-    larger than it is shown (kinema.video.virtual_camera); None: as the prompt says, for a model that leaves
-    it to that. `elevation` (degrees) is for models of orbits. `motion` is told to networks that know it, from
-    0 to 255; `augmentation` is the noise on a picture that is shown to the network.
+    of a prompt are denoised each by itself (kinema.denoiser.parts). `motion_guidance` is how hard the first
+    half of the steps is pushed away from the prompt with everything at rest; 0 is off. `camera` moves over a
+    video that is made larger than it is shown (kinema.video.virtual_camera); None: as the prompt says, for a
+    model that leaves it to that. `elevation` (degrees) is for models of orbits. `motion` is told to networks that
+    know it, from 0 to 255; `augmentation` is the noise on a picture that is shown to the network.
     Each `lora` is `PATH` or `PATH:weight`; `lora_guidance` is how hard the first half of the steps is pushed
     away from what the model makes without them, 1 not at all. `offload` keeps the encoders in main memory
     while the network samples on a GPU, and changes nothing of what is made. `compile` makes the blocks of an
@@ -54,6 +55,7 @@ class GenerateConfig:
     guidance_given: float | None = None
     keep_given: float | None = None
     parts_apart: float | None = None
+    motion_guidance: float | None = None
     camera: CameraMove | None = None
     motion: float | None = None
     elevation: float | None = None
@@ -95,8 +97,10 @@ class GenerateConfig:
             raise ConfigError(f"lora_guidance must be above 0, got {self.lora_guidance:g}; 1 is off")
         if self.lora_guidance != 1 and not self.lora:
             raise ConfigError("lora_guidance pushes away from the model without its LoRAs; name a lora")
-        if self.keep_given is not None and self.keep_given < 0:
-            raise ConfigError(f"keep_given must not be negative, got {self.keep_given:g}")
+        for name in ("keep_given", "motion_guidance"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ConfigError(f"{name} must not be negative, got {value:g}")
         if self.parts_apart is not None and not 0 <= self.parts_apart < 1:
             raise ConfigError(f"parts_apart must be at least 0 and below 1, got {self.parts_apart:g}")
 

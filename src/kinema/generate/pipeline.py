@@ -173,6 +173,7 @@ def sidecar(job: Job, film: Film, model: Model, out: Path) -> dict[str, Any]:
         **({} if settings.guidance.first is None else {"guidance_first": settings.guidance.first}),
         **({} if settings.guidance_given is None else {"guidance_given": settings.guidance_given.scale}),
         **({} if not settings.keep_given else {"keep_given": settings.keep_given}),
+        **({} if not settings.guidance.motion else {"motion_guidance": settings.guidance.motion}),
         **({} if settings.guidance.lora == 1 else {"lora_guidance": settings.guidance.lora}),
         **_parts_record(job, model),
         **({} if settings.motion is None else {"motion": settings.motion}),
@@ -310,7 +311,7 @@ def _settings(config: GenerateConfig, model: Model, move: CameraMove | None) -> 
         raise ConfigError(f"sides must be at least {factor}, got {config.height} by {config.width}")
     shown = Size(height, width)
     made = shown if move is None else canvas(shown, factor)
-    guidance, given = _guidance(config), config.guidance_given
+    guidance, given = _guidance(config, model), config.guidance_given
     return Settings(
         height=made.height,
         width=made.width,
@@ -331,11 +332,17 @@ def _settings(config: GenerateConfig, model: Model, move: CameraMove | None) -> 
     )
 
 
-def _guidance(config: GenerateConfig) -> Guidance:
+def _guidance(config: GenerateConfig, model: Model) -> Guidance:
     assert config.guidance_scale is not None
+    if config.motion_guidance and not isinstance(model.text_encoder, Parting):
+        raise ConfigError("this model's text encoder cannot tell what moves; leave out --motion-guidance")
     shape = config.guidance_shape or "linear"
     return Guidance(
-        scale=config.guidance_scale, first=config.guidance_first, shape=shape, lora=config.lora_guidance
+        scale=config.guidance_scale,
+        first=config.guidance_first,
+        shape=shape,
+        motion=config.motion_guidance or 0.0,
+        lora=config.lora_guidance,
     )
 
 

@@ -59,9 +59,10 @@ class Settings:
         return 2 * self.steps - 1 if self.sampler == "heun" else self.steps
 
     def guidance_of(self, window: Window) -> Guidance:
-        """How hard its prompt is followed."""
-        given = self.guidance_given if window.keeps_frames else None
-        return given or self.guidance
+        """How hard its prompt is followed; what moves is decided already where frames are given."""
+        if not window.keeps_frames:
+            return self.guidance
+        return replace(self.guidance_given or self.guidance, motion=0.0)
 
     def facts(self, rows: int, frames: int) -> dict[str, Tensor]:
         """What every row is told besides its shape. A network that knows azimuths goes once around."""

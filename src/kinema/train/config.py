@@ -32,8 +32,9 @@ class PreviewConfig:
 
     Without prompts, the first `count` different captions of the dataset serve. `steps` and
     the guidance are also what the finished model uses when it is not told otherwise; so are `guidance_given`
-    and `keep_given`, which are for given frames, and `parts_apart` and `virtual_camera`, which previews do
-    without. What is not made after `budget_s` seconds is left out, and said.
+    and `keep_given`, which are for given frames, and `parts_apart`, `motion_guidance` and
+    `virtual_camera`, which previews do without. What is not made after `budget_s` seconds is left out, and
+    said.
     """
 
     every: int = 0
@@ -46,6 +47,7 @@ class PreviewConfig:
     guidance_given: float | None = None
     keep_given: float = 0.0
     parts_apart: float = 0.0
+    motion_guidance: float = 0.0
     virtual_camera: bool = False
     seed: int = 0
     budget_s: float = 120.0

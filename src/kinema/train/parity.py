@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kinema.dataset.loader import Batch
 from kinema.denoiser.conditions import VideoShape, told
-from kinema.denoiser.sampling import build_denoise
+from kinema.denoiser.guided import build_denoise
 from kinema.diffusion.processes import denoised, seam_sigma
 from kinema.model import Model
 from kinema.train.objective import Draws, Objective

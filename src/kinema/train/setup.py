@@ -287,6 +287,7 @@ def _sampling_defaults(config: TrainConfig, plan: Plan) -> SamplingDefaults:
         guidance_given=config.preview.guidance_given,
         keep_given=config.preview.keep_given,
         parts_apart=config.preview.parts_apart,
+        motion_guidance=config.preview.motion_guidance,
         virtual_camera=config.preview.virtual_camera,
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kinema.denoiser import Given, Sampler, VideoShape, sample_latents
 from kinema.denoiser.keeping import keep_given
+from kinema.diffusion.guidance import Guidance
 from kinema.encoders.protocols import Parting
 from kinema.model import Model
 from kinema.motion import CameraMove
@@ -159,12 +160,16 @@ def _sampled(
 ) -> Float[Tensor, "b c t h w"]:
     defaults, first = model.sampling, rows[0]
     scale = defaults.guidance_scale if held is None else defaults.guidance_given or defaults.guidance_scale
+    guidance = Guidance(
+        scale=scale if config.guidance_scale is None else config.guidance_scale,
+        motion=defaults.motion_guidance if held is None else 0.0,
+    )
     return sample_latents(
         model,
         [row.caption for row in rows],
         first.shape(first.made(model)),
         steps=config.steps or defaults.steps,
-        guidance_scale=scale if config.guidance_scale is None else config.guidance_scale,
+        guidance_scale=guidance,
         generator=[torch.Generator(model.device).manual_seed(row.seed) for row in rows],
         sampler=config.sampler,
         given=held,

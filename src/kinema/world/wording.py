@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from kinema.encoders.grammar import Grammar, Language
 from kinema.motion import CameraMove
-from kinema.world.captions import CAMERAS, GROUNDS, MOTIONS, PLACES, SIZES
-from kinema.world.scene import Camera, Colour, Ground, Place, Shape
+from kinema.world.captions import CAMERAS, GROUNDS, MOTIONS, PACES, PLACES, SIZES
+from kinema.world.scene import Camera, Colour, Ground, Motion, Place, Shape
 
 
 def _each(said: str, *others: str) -> dict[str, str]:
@@ -213,6 +213,9 @@ _GRAMMAR = Grammar(
     cameras={text: _MOVES[camera] for camera, texts in CAMERAS.items() for text in texts},
     grounds=tuple(GROUNDS.values()),
     moving_ground=GROUNDS[Ground.CHECKERED],
+    motions=tuple(text for motion, texts in MOTIONS.items() if motion is not Motion.STILL for text in texts),
+    manners=tuple(text for texts in PACES.values() for text in texts),
+    rest=MOTIONS[Motion.STILL][0],
     places={text: way for place, way in _TOWARDS_PLACE.items() for text in PLACES[place]},
 )
 _OBEYED_MORE = {"circles around": "moves in a circle"}
