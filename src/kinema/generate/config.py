@@ -30,8 +30,8 @@ class GenerateConfig:
     of a prompt are denoised each by itself (kinema.denoiser.parts). `motion_guidance` is how hard the first
     half of the steps is pushed away from the prompt with everything at rest; 0 is off. `camera` moves over a
     video that is made larger than it is shown (kinema.video.virtual_camera); None: as the prompt says, for a
-    model that leaves it to that. `elevation` (degrees) is for models of orbits. `motion` is told to networks that
-    know it, from 0 to 255; `augmentation` is the noise on a picture that is shown to the network.
+    model that leaves it to that. `elevation` (degrees) is for models of orbits. `motion` is told to networks
+    that know it, from 0 to 255; `augmentation` is the noise on a picture that is shown to the network.
     Each `lora` is `PATH` or `PATH:weight`; `lora_guidance` is how hard the first half of the steps is pushed
     away from what the model makes without them, 1 not at all. `offload` keeps the encoders in main memory
     while the network samples on a GPU, and changes nothing of what is made. `compile` makes the blocks of an
