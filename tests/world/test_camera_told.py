@@ -171,7 +171,7 @@ def test_other_models_take_the_prompt_as_it_is_and_a_camera_by_name(model, tmp_p
     other = replace(
         model,
         text_encoder=NoText(),
-        sampling=replace(model.sampling, parts_apart=0.0, virtual_camera=False),
+        sampling=replace(model.sampling, parts_apart=0.0, motion_guidance=0.0, virtual_camera=False),
     )
     said = "a red star, the camera pans left"
     job = prepare(GenerateConfig(prompt=said), other, tmp_path / "a.mp4")
