@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kinema.cli import main
-from kinema.diffusion.guidance import guided_by, until
+from kinema.diffusion.guidance import guided_by, in_first_half
 from kinema.diffusion.protocols import Denoised
 from kinema.errors import ConfigError
 from kinema.generate.config import GenerateConfig
@@ -45,7 +45,8 @@ def test_it_pushes_while_there_is_much_noise() -> None:
     def constant(value: float):
         return lambda latents, sigma: Denoised(torch.full_like(latents, value))
 
-    pushed = until(5.0, guided_by(constant(2.0), constant(1.5), 4.0), constant(2.0))
+    sigmas = torch.tensor([80.0, 5.0, 0.1])
+    pushed = in_first_half(sigmas, guided_by(constant(2.0), constant(1.5), 4.0), constant(2.0))
     for sigma, expected in ((80.0, 3.5), (5.0, 2.0), (0.1, 2.0)):
         assert (pushed(latents, torch.full((2, 3), sigma)).clean == expected).all()
     given = torch.tensor([[0.0, 80.0, 80.0]]).expand(2, 3)

@@ -27,7 +27,7 @@ from kinema.bench.figures import Figure, report
 from kinema.curate.camera import CameraConfig, CameraMotion, camera_motion
 from kinema.diffusion import edm
 from kinema.diffusion.edm import EDMConfig
-from kinema.diffusion.guidance import guided_by, until
+from kinema.diffusion.guidance import guided_by, in_first_half
 from kinema.diffusion.karras import karras_sigmas
 from kinema.diffusion.samplers_ode import sample_euler
 from kinema.encoders.embedded import PatchPCA, PatchPCAConfig, fit_patch_pca
@@ -369,8 +369,7 @@ def _sampled(
     denoise = edm.denoiser(lambda latents, told: model.network(latents, told, shown), process)
     if weaker is not None:
         without = edm.denoiser(lambda latents, told: weaker(latents, told, shown), process)
-        above = float(sigmas[len(sigmas) // 2])
-        denoise = until(above, guided_by(denoise, without, recipe.guidance), denoise)
+        denoise = in_first_half(sigmas, guided_by(denoise, without, recipe.guidance), denoise)
     batch, channels, height, width = first.shape
     noise = torch.randn(batch, channels, recipe.frames, height, width, generator=generator)
     moved = sample_euler(denoise, noise, sigmas)

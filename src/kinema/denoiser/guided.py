@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kinema.denoiser.conditions import Told, joined, predictor, unconditional
 from kinema.diffusion import processes
-from kinema.diffusion.guidance import Guidance, as_guidance, guide, guided_by, split_rows, until
+from kinema.diffusion.guidance import Guidance, as_guidance, guide, guided_by, in_first_half, split_rows
 from kinema.diffusion.protocols import Denoise, Denoised
 from kinema.encoders.protocols import EncodedText, Parting
 from kinema.model import Model
@@ -103,4 +103,4 @@ def build_guided(  # noqa: PLR0913 - what is told, and how hard it is followed w
     early = usual if at_rest is None else build(model.network, at_rest)
     if model.without_lora is not None and guidance.lora != 1:
         early = guided_by(early, build(model.without_lora, at_rest), guidance.lora)
-    return usual if early is usual else until(float(sigmas[len(sigmas) // 2]), early, usual)
+    return usual if early is usual else in_first_half(sigmas, early, usual)

@@ -82,11 +82,12 @@ def guided_by(denoise: Denoise, weaker: Denoise, scale: float) -> Denoise:
     return lambda latents, sigma: guide(denoise(latents, sigma), weaker(latents, sigma), scale)
 
 
-def until(limit: float, early: Denoise, late: Denoise) -> Denoise:
-    """One where sigma is above `limit`, then the other.
+def in_first_half(sigmas: Float[Tensor, " steps+1"], early: Denoise, late: Denoise) -> Denoise:
+    """One in the first half of the steps, rounded up, then the other.
 
     Guidance in an interval of noise (Kynkaanniemi et al., arXiv:2404.07724).
     """
+    limit = float(sigmas[len(sigmas) // 2])
 
     def chosen(latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b t"]) -> Denoised:
         return (late if bool((sigma <= limit).all()) else early)(latents, sigma)
